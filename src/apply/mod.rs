@@ -1,0 +1,108 @@
+//! Apply: writes the batches of some organizations in one transaction, all or nothing.
+
+mod statements;
+
+use std::collections::{HashMap, HashSet};
+
+use sqlx::{Connection as _, PgConnection};
+use uuid::Uuid;
+
+use crate::{
+    database::{self, Fault},
+    decode::Fact,
+    plan::Plan,
+    settings,
+};
+
+/// A connection that writes, opened when needed and given up after any error.
+#[derive(Debug)]
+pub struct Lane {
+    settings: settings::Database,
+    connection: Option<PgConnection>,
+}
+
+/// What became of the organizations of a transaction. Those in neither set were committed.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// They do not exist.
+    pub unknown: HashSet<Uuid>,
+    /// Somebody merges people there right now; nothing was written.
+    pub busy: HashSet<Uuid>,
+}
+
+impl Lane {
+    /// A lane that is not connected yet.
+    #[must_use]
+    pub const fn new(settings: settings::Database) -> Self {
+        Self { settings, connection: None }
+    }
+
+    /// Writes the facts, each with its organization, in any order.
+    ///
+    /// # Errors
+    ///
+    /// Nothing was written, or, where the connection broke at the commit, perhaps all was: trying again
+    /// is right in both cases.
+    pub async fn apply(&mut self, facts: &[(Uuid, &Fact)]) -> Result<Applied, Fault> {
+        self.bounded(async |connection| {
+            let mut transaction = connection.begin().await?;
+            let orgs: HashSet<_> = facts.iter().map(|&(org, _)| org).collect();
+            let free = statements::lock_resolvers(&mut transaction, &orgs).await?;
+            let known = statements::find_organizations(&mut transaction, &free).await?;
+            let plan = Plan::fold(facts.iter().copied().filter(|(org, _)| known.contains(org)));
+            write(&mut transaction, &plan).await?;
+            transaction.commit().await?;
+            let unknown = free.difference(&known).copied().collect();
+            let busy = orgs.difference(&free).copied().collect();
+            Ok(Applied { unknown, busy })
+        })
+        .await
+    }
+
+    /// The organizations that have these chats as active groups.
+    ///
+    /// # Errors
+    ///
+    /// When they could not be read.
+    pub async fn route(&mut self, chats: &[i64]) -> Result<HashMap<i64, Vec<Uuid>>, Fault> {
+        self.bounded(async |connection| {
+            let mut orgs = HashMap::<_, Vec<_>>::new();
+            for (chat, org) in statements::find_active_groups(connection, chats).await? {
+                orgs.entry(chat).or_default().push(org);
+            }
+            Ok(orgs)
+        })
+        .await
+    }
+
+    /// Runs something on the connection. It is kept only after success: what an error or the time limit
+    /// leaves behind on it is never found by the next transaction.
+    pub(crate) async fn bounded<T>(&mut self, work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Fault>) -> Result<T, Fault> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => database::connect(&self.settings).await?,
+        };
+        let done = tokio::time::timeout(self.settings.transaction_timeout, work(&mut connection)).await;
+        let done = done.map_err(|_| Fault::Outage(format!("no answer within {:?}", self.settings.transaction_timeout)))??;
+        self.connection = Some(connection);
+        Ok(done)
+    }
+}
+
+/// Always the same order of tables, each sorted by key: two replicas that write the same rows wait for
+/// each other, but never in a circle.
+async fn write(connection: &mut PgConnection, plan: &Plan<'_>) -> Result<(), Fault> {
+    if plan.participants.is_empty() {
+        return Ok(());
+    }
+    let resolution = statements::resolve_participants(connection, plan).await?;
+    let unresolved = || Fault::Unknown("a user did not resolve to a participant".into());
+    let memberships = plan.memberships(&resolution).ok_or_else(unresolved)?;
+    statements::write_memberships(connection, &memberships).await?;
+    let mut added = statements::insert_activity(connection, &plan.activity, &resolution).await?;
+    if added.events() < plan.activity.len() {
+        statements::revise_activity(connection, &plan.activity, &mut added).await?;
+    }
+    statements::add_metrics(connection, &added).await?;
+    statements::write_groups(connection, &plan.groups).await
+}

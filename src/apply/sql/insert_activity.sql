@@ -1,0 +1,39 @@
+-- Inserts what is new and returns what it adds to the daily figures. What exists is left alone here:
+-- whoever sees fewer events come back than were sent revises the others.
+with fresh as (
+    insert into activity_events (org_id, tg_chat_id, event_type, source_id, tg_user_id, participant_id, occurred_at, edited_at,
+                                 message_thread_id, reply_to_message_id, media_type, message_text, chars_count, links_count,
+                                 mentions_count, content_at, content_update_id)
+    select n.org_id, n.tg_chat_id, n.event_type, n.source_id, n.tg_user_id, n.participant_id, to_timestamp(n.occurred_at),
+           to_timestamp(n.edited_at), n.thread_id, n.reply_to, n.media_type, n.message_text, n.chars, n.links, n.mentions,
+           to_timestamp(n.content_at), n.content_update_id
+    from unnest($1::uuid[], $2::bigint[], $3::text[], $4::bigint[], $5::bigint[], $6::uuid[], $7::bigint[], $8::bigint[], $9::bigint[],
+                $10::bigint[], $11::text[], $12::text[], $13::int[], $14::int[], $15::int[], $16::bigint[], $17::bigint[]) with ordinality
+        as n (org_id, tg_chat_id, event_type, source_id, tg_user_id, participant_id, occurred_at, edited_at, thread_id, reply_to,
+              media_type, message_text, chars, links, mentions, content_at, content_update_id, position)
+    order by n.position
+    on conflict (org_id, tg_chat_id, event_type, source_id, tg_user_id) do nothing
+    returning org_id, tg_chat_id, event_type, tg_user_id, occurred_at, reply_to_message_id
+),
+dated as (
+    select f.*, (f.occurred_at at time zone o.timezone)::date as date
+    from fresh f join organizations o on o.id = f.org_id
+),
+newcomers as (
+    insert into group_daily_users (org_id, tg_chat_id, date, event_type, tg_user_id)
+    select distinct org_id, tg_chat_id, date, event_type, tg_user_id from dated order by 1, 2, 3, 4, 5
+    on conflict do nothing
+    returning org_id, tg_chat_id, date, event_type
+)
+select org_id, tg_chat_id, date - date 'epoch' as day, sum(events)::bigint as events, sum(messages)::bigint as messages, sum(replies)::bigint as replies,
+       sum(writers)::bigint as writers, sum(joined)::bigint as joined, sum(gone)::bigint as gone
+from (
+    select org_id, tg_chat_id, date, count(*) as events, count(*) filter (where event_type = 'message') as messages,
+           count(reply_to_message_id) as replies, 0 as writers, 0 as joined, 0 as gone
+    from dated group by 1, 2, 3
+    union all
+    select org_id, tg_chat_id, date, 0, 0, 0, count(*) filter (where event_type = 'message'),
+           count(*) filter (where event_type = 'join'), count(*) filter (where event_type = 'leave')
+    from newcomers group by 1, 2, 3
+) added
+group by 1, 2, 3

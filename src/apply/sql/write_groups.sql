@@ -1,0 +1,17 @@
+-- Last, because every batch of an organization meets in these rows.
+insert into org_telegram_groups as g (org_id, tg_chat_id, title, chat_type, title_at, title_update_id, last_event_at)
+select n.org_id, n.tg_chat_id, n.title, n.chat_type, to_timestamp(n.title_at), n.title_update_id, to_timestamp(n.last_event_at)
+from unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[]) with ordinality
+    as n (org_id, tg_chat_id, title, chat_type, title_at, title_update_id, last_event_at, position)
+left join org_telegram_groups old on old.org_id = n.org_id and old.tg_chat_id = n.tg_chat_id
+where old.org_id is null
+   or rollcall_is_newer(to_timestamp(n.title_at), n.title_update_id, old.title_at, old.title_update_id)
+   or to_timestamp(n.last_event_at) > coalesce(old.last_event_at, '-infinity')
+order by n.position
+on conflict (org_id, tg_chat_id) do update set
+    title           = case when rollcall_is_newer(excluded.title_at, excluded.title_update_id, g.title_at, g.title_update_id) then excluded.title else g.title end,
+    chat_type       = case when rollcall_is_newer(excluded.title_at, excluded.title_update_id, g.title_at, g.title_update_id) then excluded.chat_type else g.chat_type end,
+    title_update_id = case when rollcall_is_newer(excluded.title_at, excluded.title_update_id, g.title_at, g.title_update_id) then excluded.title_update_id else g.title_update_id end,
+    title_at        = greatest(g.title_at, excluded.title_at),
+    last_event_at   = greatest(g.last_event_at, excluded.last_event_at),
+    updated_at      = now()

@@ -1,0 +1,269 @@
+//! The statements: a set of rows each, as arrays through `unnest`, one cached plan for any size.
+
+use std::collections::{BTreeMap, HashSet};
+
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::{
+    database::Fault,
+    plan::{Activity, ActivityKey, ChatKey, Group, Membership, MembershipKey, Plan, Resolution},
+};
+
+/// What a transaction adds to a day of a chat.
+#[derive(Debug, Default, Clone, Copy)]
+struct Added {
+    messages: i64,
+    replies: i64,
+    writers: i64,
+    joined: i64,
+    gone: i64,
+}
+
+/// What a transaction adds to the daily figures, by organization, chat and day since 1970.
+#[derive(Debug, Default)]
+pub(super) struct Additions {
+    events: usize,
+    days: BTreeMap<(Uuid, i64, i32), Added>,
+}
+
+impl Additions {
+    /// How many rows of `activity_events` were new.
+    pub(super) const fn events(&self) -> usize {
+        self.events
+    }
+}
+
+/// Builds one array per column, so that no array can be shorter than another.
+macro_rules! columns {
+    ($rows:expr => |$row:pat_param| { $($column:ident: $type:ty = $value:expr),* $(,)? }) => {
+        $(let mut $column: Vec<$type> = Vec::with_capacity($rows.len());)*
+        for $row in $rows {
+            $($column.push($value);)*
+        }
+    };
+}
+
+/// The organizations whose resolver locks could be had.
+pub(super) async fn lock_resolvers(connection: &mut PgConnection, orgs: &HashSet<Uuid>) -> Result<HashSet<Uuid>, Fault> {
+    let mut slots: Vec<i32> = orgs.iter().map(resolver_slot).collect();
+    slots.sort_unstable();
+    slots.dedup();
+    let query = sqlx::query_scalar(include_str!("sql/lock_resolvers.sql")).bind(slots);
+    let locked: HashSet<i32> = query.fetch_all(connection).await?.into_iter().collect();
+    Ok(orgs.iter().filter(|org| locked.contains(&resolver_slot(org))).copied().collect())
+}
+
+/// The same as the SQL function `rollcall_resolver_slot`.
+fn resolver_slot(org: &Uuid) -> i32 {
+    i32::from(org.as_bytes()[15])
+}
+
+pub(super) async fn find_organizations(connection: &mut PgConnection, orgs: &HashSet<Uuid>) -> Result<HashSet<Uuid>, Fault> {
+    let orgs: Vec<_> = orgs.iter().copied().collect();
+    let query = sqlx::query_scalar(include_str!("sql/find_organizations.sql")).bind(orgs);
+    Ok(query.fetch_all(connection).await?.into_iter().collect())
+}
+
+pub(super) async fn find_active_groups(connection: &mut PgConnection, chats: &[i64]) -> Result<Vec<(i64, Uuid)>, Fault> {
+    Ok(sqlx::query_as(include_str!("sql/find_active_groups.sql")).bind(chats).fetch_all(connection).await?)
+}
+
+pub(super) async fn resolve_participants(connection: &mut PgConnection, plan: &Plan<'_>) -> Result<Resolution, Fault> {
+    let rows = &plan.participants;
+    columns!(rows => |(&(org, user), row)| {
+        orgs: Uuid = org,
+        users: i64 = user,
+        usernames: Option<&str> = row.profile.value.username.as_deref(),
+        first_names: Option<&str> = row.profile.value.first_name.as_deref(),
+        last_names: Option<&str> = row.profile.value.last_name.as_deref(),
+        full_names: String = row.profile.value.full_name(user),
+        profile_at: i64 = row.profile.version.at,
+        profile_update_ids: i64 = row.profile.version.update_id,
+        first_seen_at: i64 = row.first_seen_at,
+        last_activity_at: Option<i64> = row.last_activity_at,
+    });
+    let query = sqlx::query_as(include_str!("sql/resolve_participants.sql"))
+        .bind(orgs)
+        .bind(users)
+        .bind(usernames)
+        .bind(first_names)
+        .bind(last_names)
+        .bind(full_names)
+        .bind(profile_at)
+        .bind(profile_update_ids)
+        .bind(first_seen_at)
+        .bind(last_activity_at);
+    let resolved: Vec<(Uuid, i64, Uuid)> = query.fetch_all(connection).await?;
+    Ok(resolved.into_iter().map(|(org, user, participant)| ((org, user), participant)).collect())
+}
+
+pub(super) async fn write_memberships(connection: &mut PgConnection, rows: &BTreeMap<MembershipKey, Membership>) -> Result<(), Fault> {
+    columns!(rows => |(&(org, participant, chat), row)| {
+        orgs: Uuid = org,
+        participants: Uuid = participant,
+        chats: i64 = chat,
+        first_seen_at: i64 = row.first_seen_at,
+        last_joined_at: Option<i64> = row.last_joined_at,
+        last_left_at: Option<i64> = row.last_left_at,
+        last_message_at: Option<i64> = row.last_message_at,
+    });
+    let query = sqlx::query(include_str!("sql/write_memberships.sql"))
+        .bind(orgs)
+        .bind(participants)
+        .bind(chats)
+        .bind(first_seen_at)
+        .bind(last_joined_at)
+        .bind(last_left_at)
+        .bind(last_message_at);
+    query.execute(connection).await?;
+    Ok(())
+}
+
+pub(super) async fn insert_activity(
+    connection: &mut PgConnection,
+    rows: &BTreeMap<ActivityKey, Activity<'_>>,
+    resolution: &Resolution,
+) -> Result<Additions, Fault> {
+    columns!(rows => |(&(org, chat, event_type, source, user), row)| {
+        orgs: Uuid = org,
+        chats: i64 = chat,
+        event_types: &str = event_type,
+        sources: i64 = source,
+        users: i64 = user,
+        participants: Option<Uuid> = resolution.get(&(org, user)).copied(),
+        occurred_at: i64 = row.occurred_at,
+        edited_at: Option<i64> = row.edited_at,
+        threads: Option<i64> = row.thread_id,
+        replies: Option<i64> = row.reply_to,
+        media: Option<&str> = row.content.value.media,
+        texts: Option<&str> = row.content.value.text,
+        chars: i32 = row.content.value.chars,
+        links: i32 = row.content.value.links,
+        mentions: i32 = row.content.value.mentions,
+        content_at: i64 = row.content.version.at,
+        content_update_ids: i64 = row.content.version.update_id,
+    });
+    let query = sqlx::query_as(include_str!("sql/insert_activity.sql"))
+        .bind(orgs)
+        .bind(chats)
+        .bind(event_types)
+        .bind(sources)
+        .bind(users)
+        .bind(participants)
+        .bind(occurred_at)
+        .bind(edited_at)
+        .bind(threads)
+        .bind(replies)
+        .bind(media)
+        .bind(texts)
+        .bind(chars)
+        .bind(links)
+        .bind(mentions)
+        .bind(content_at)
+        .bind(content_update_ids);
+    let mut additions = Additions::default();
+    let days: Vec<(Uuid, i64, i32, i64, i64, i64, i64, i64, i64)> = query.fetch_all(connection).await?;
+    for (org, chat, day, events, messages, replies, writers, joined, gone) in days {
+        additions.events += usize::try_from(events).unwrap_or_default();
+        additions.days.insert((org, chat, day), Added { messages, replies, writers, joined, gone });
+    }
+    Ok(additions)
+}
+
+pub(super) async fn revise_activity(
+    connection: &mut PgConnection,
+    rows: &BTreeMap<ActivityKey, Activity<'_>>,
+    additions: &mut Additions,
+) -> Result<(), Fault> {
+    // Joins and leaves say nothing that could be newer.
+    let rows: Vec<_> = rows.iter().filter(|(key, _)| key.2 == "message").map(|(key, row)| (*key, row)).collect();
+    columns!(&rows => |&((org, chat, event_type, source, user), row)| {
+        orgs: Uuid = org,
+        chats: i64 = chat,
+        event_types: &str = event_type,
+        sources: i64 = source,
+        users: i64 = user,
+        edited_at: Option<i64> = row.edited_at,
+        threads: Option<i64> = row.thread_id,
+        replies: Option<i64> = row.reply_to,
+        media: Option<&str> = row.content.value.media,
+        texts: Option<&str> = row.content.value.text,
+        chars: i32 = row.content.value.chars,
+        links: i32 = row.content.value.links,
+        mentions: i32 = row.content.value.mentions,
+        content_at: i64 = row.content.version.at,
+        content_update_ids: i64 = row.content.version.update_id,
+    });
+    let query = sqlx::query_as(include_str!("sql/revise_activity.sql"))
+        .bind(orgs)
+        .bind(chats)
+        .bind(event_types)
+        .bind(sources)
+        .bind(users)
+        .bind(edited_at)
+        .bind(threads)
+        .bind(replies)
+        .bind(media)
+        .bind(texts)
+        .bind(chars)
+        .bind(links)
+        .bind(mentions)
+        .bind(content_at)
+        .bind(content_update_ids);
+    let days: Vec<(Uuid, i64, i32, i64)> = query.fetch_all(connection).await?;
+    for (org, chat, day, replies) in days {
+        additions.days.entry((org, chat, day)).or_default().replies += replies;
+    }
+    Ok(())
+}
+
+pub(super) async fn add_metrics(connection: &mut PgConnection, additions: &Additions) -> Result<(), Fault> {
+    let rows = &additions.days;
+    if rows.is_empty() {
+        return Ok(());
+    }
+    columns!(rows => |(&(org, chat, day), row)| {
+        orgs: Uuid = org,
+        chats: i64 = chat,
+        days: i32 = day,
+        messages: i64 = row.messages,
+        replies: i64 = row.replies,
+        writers: i64 = row.writers,
+        joined: i64 = row.joined,
+        gone: i64 = row.gone,
+    });
+    let query = sqlx::query(include_str!("sql/add_metrics.sql"))
+        .bind(orgs)
+        .bind(chats)
+        .bind(days)
+        .bind(messages)
+        .bind(replies)
+        .bind(writers)
+        .bind(joined)
+        .bind(gone);
+    query.execute(connection).await?;
+    Ok(())
+}
+
+pub(super) async fn write_groups(connection: &mut PgConnection, rows: &BTreeMap<ChatKey, Group<'_>>) -> Result<(), Fault> {
+    columns!(rows => |(&(org, chat), row)| {
+        orgs: Uuid = org,
+        chats: i64 = chat,
+        titles: Option<&str> = row.titled.map(|titled| titled.value.title),
+        chat_types: Option<&str> = row.titled.map(|titled| titled.value.chat_type),
+        title_at: Option<i64> = row.titled.map(|titled| titled.version.at),
+        title_update_ids: Option<i64> = row.titled.map(|titled| titled.version.update_id),
+        last_event_at: i64 = row.last_event_at,
+    });
+    let query = sqlx::query(include_str!("sql/write_groups.sql"))
+        .bind(orgs)
+        .bind(chats)
+        .bind(titles)
+        .bind(chat_types)
+        .bind(title_at)
+        .bind(title_update_ids)
+        .bind(last_event_at);
+    query.execute(connection).await?;
+    Ok(())
+}

@@ -1,0 +1,217 @@
+//! Batch: events wait by organization until their writer is idle, and leave as many as fit.
+//!
+//! Pure: the clock is a parameter. There is no fixed waiting: at low load a batch holds one event, at high
+//! load it is full, because more arrives while the writer is busy. Organizations take turns, so that a
+//! noisy one cannot starve a quiet one. What waits is bounded by the prefetch.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Instant,
+};
+
+use uuid::Uuid;
+
+/// How much leaves at once.
+#[derive(Debug, Clone, Copy)]
+pub struct Size {
+    /// Events of one organization.
+    pub max_events: usize,
+    /// Body bytes of one organization; a single longer event still leaves.
+    pub max_bytes: usize,
+    /// Events of all organizations together.
+    pub max_transaction_events: usize,
+}
+
+/// Events of one organization, applied all or nothing.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Batch<E> {
+    /// Whose they are.
+    pub org: Uuid,
+    /// In the order of arrival, which means nothing.
+    pub events: Vec<E>,
+}
+
+#[derive(Debug)]
+struct Line<E> {
+    /// Each with the length of its body.
+    events: VecDeque<(E, usize)>,
+    not_before: Option<Instant>,
+}
+
+/// What waits for one writer.
+#[derive(Debug)]
+pub struct Batcher<E> {
+    size: Size,
+    lines: HashMap<Uuid, Line<E>>,
+    /// The organizations with events, next turn first; each once.
+    turns: VecDeque<Uuid>,
+}
+
+impl<E> Batcher<E> {
+    /// Nothing waits.
+    #[must_use]
+    pub fn new(size: Size) -> Self {
+        Self { size, lines: HashMap::new(), turns: VecDeque::new() }
+    }
+
+    /// Whether nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.turns.is_empty()
+    }
+
+    /// Adds an event behind those of its organization.
+    pub fn push(&mut self, org: Uuid, event: E, body_bytes: usize) {
+        let turns = &mut self.turns;
+        let line = self.lines.entry(org).or_insert_with(|| {
+            turns.push_back(org);
+            Line { events: VecDeque::new(), not_before: None }
+        });
+        line.events.push_back((event, body_bytes));
+    }
+
+    /// Puts a batch back, to leave again no earlier than `not_before`; others pass it meanwhile.
+    pub fn defer(&mut self, batch: Batch<E>, not_before: Instant) {
+        let org = batch.org;
+        for event in batch.events {
+            // The length no longer matters: what left as a batch once may leave as one again.
+            self.push(org, event, 0);
+        }
+        if let Some(line) = self.lines.get_mut(&org) {
+            line.not_before = Some(not_before);
+        }
+    }
+
+    /// Takes the next transaction's batches, at most one of each organization. Empty if nothing waits
+    /// or all of it is deferred.
+    pub fn take(&mut self, now: Instant) -> Vec<Batch<E>> {
+        let mut batches = Vec::new();
+        let mut room = self.size.max_transaction_events;
+        for _ in 0..self.turns.len() {
+            if room == 0 {
+                break;
+            }
+            let Some(org) = self.turns.pop_front() else { break };
+            let Some(line) = self.lines.get_mut(&org) else { continue };
+            if line.not_before.is_some_and(|time| time > now) {
+                self.turns.push_back(org);
+                continue;
+            }
+            line.not_before = None;
+            let events = line.take(room.min(self.size.max_events), self.size.max_bytes);
+            room -= events.len();
+            if line.events.is_empty() {
+                self.lines.remove(&org);
+            } else {
+                self.turns.push_back(org);
+            }
+            batches.push(Batch { org, events });
+        }
+        batches
+    }
+
+    /// When the first deferred batch may leave, if nothing may leave before.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Instant> {
+        self.turns.iter().filter_map(|org| self.lines[org].not_before).min()
+    }
+}
+
+impl<E> Line<E> {
+    fn take(&mut self, max_events: usize, max_bytes: usize) -> Vec<E> {
+        let mut events = Vec::with_capacity(max_events.min(self.events.len()));
+        let mut bytes = 0_usize;
+        while events.len() < max_events {
+            let Some(&(_, length)) = self.events.front() else { break };
+            bytes = bytes.saturating_add(length);
+            if bytes > max_bytes && !events.is_empty() {
+                break;
+            }
+            events.extend(self.events.pop_front().map(|(event, _)| event));
+        }
+        events
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SIZE: Size = Size { max_events: 3, max_bytes: 100, max_transaction_events: 5 };
+
+    fn org(number: u8) -> Uuid {
+        Uuid::from_bytes([number; 16])
+    }
+
+    #[test]
+    fn a_quiet_organization_leaves_with_the_first_transaction() {
+        let mut batcher = Batcher::new(SIZE);
+        (0..100).for_each(|event| batcher.push(org(1), event, 1));
+        batcher.push(org(2), 100, 1);
+        let batches = batcher.take(Instant::now());
+        assert_eq!(batches, [Batch { org: org(1), events: vec![0, 1, 2] }, Batch { org: org(2), events: vec![100] }]);
+    }
+
+    #[test]
+    fn organizations_take_turns() {
+        let mut batcher = Batcher::new(SIZE);
+        for event in 0..30 {
+            batcher.push(org(event % 3), event, 1);
+        }
+        let mut seen = Vec::new();
+        for _ in 0..3 {
+            seen.extend(batcher.take(Instant::now()).into_iter().map(|batch| batch.org));
+        }
+        assert!([0, 1, 2].iter().all(|number| seen.contains(&org(*number))), "{seen:?}");
+    }
+
+    #[test]
+    fn bytes_bound_a_batch_but_never_block_an_event() {
+        let mut batcher = Batcher::new(SIZE);
+        batcher.push(org(1), 'a', 60);
+        batcher.push(org(1), 'b', 60);
+        batcher.push(org(1), 'c', 1_000);
+        let mut taken = || batcher.take(Instant::now()).into_iter().flat_map(|batch| batch.events).collect::<String>();
+        assert_eq!([taken(), taken(), taken(), taken()], ["a", "b", "c", ""]);
+    }
+
+    #[test]
+    fn a_deferred_organization_waits_and_others_pass() {
+        let now = Instant::now();
+        let mut batcher = Batcher::new(SIZE);
+        batcher.defer(Batch { org: org(1), events: vec![1] }, now + Duration::from_secs(1));
+        batcher.push(org(2), 2, 1);
+        assert_eq!(batcher.take(now), [Batch { org: org(2), events: vec![2] }]);
+        assert_eq!(batcher.take(now), []);
+        assert_eq!(batcher.next_due(), Some(now + Duration::from_secs(1)));
+        assert_eq!(batcher.take(now + Duration::from_secs(1)), [Batch { org: org(1), events: vec![1] }]);
+        assert!(batcher.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn every_event_leaves_once_within_the_bounds(pushed in prop::collection::vec((0_u8..6, 0_usize..80), 0..200)) {
+            let mut batcher = Batcher::new(SIZE);
+            for (event, &(number, bytes)) in pushed.iter().enumerate() {
+                batcher.push(org(number), event, bytes);
+            }
+            let mut left = Vec::new();
+            while !batcher.is_empty() {
+                let batches = batcher.take(Instant::now());
+                prop_assert!(!batches.is_empty());
+                prop_assert!(batches.iter().map(|batch| batch.events.len()).sum::<usize>() <= SIZE.max_transaction_events);
+                for batch in batches {
+                    prop_assert!((1..=SIZE.max_events).contains(&batch.events.len()));
+                    prop_assert!(batch.events.iter().all(|&event| org(pushed[event].0) == batch.org));
+                    left.extend(batch.events);
+                }
+            }
+            left.sort_unstable();
+            prop_assert_eq!(left, (0..pushed.len()).collect::<Vec<_>>());
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Headers: the two that a dead letter carries, and the display of all others, which nothing trusts.
+
+use lapin::types::{AMQPValue, FieldTable};
+use serde_json::{Map, Value, json};
+
+use crate::decode::{Reason, Refusal};
+
+const REASON: &str = "x-rollcall-reason";
+const DETAIL: &str = "x-rollcall-detail";
+
+/// A frame holds 128 KiB of headers, and the broker adds some of its own on redelivery.
+const MAX_DETAIL_BYTES: usize = 2048;
+
+/// The headers of a dead letter.
+#[must_use]
+pub fn reason_headers(refusal: &Refusal) -> FieldTable {
+    let detail = &refusal.detail[..refusal.detail.floor_char_boundary(MAX_DETAIL_BYTES)];
+    let mut headers = FieldTable::default();
+    headers.insert(REASON.into(), AMQPValue::LongString(refusal.reason.code().into()));
+    headers.insert(DETAIL.into(), AMQPValue::LongString(detail.into()));
+    headers
+}
+
+/// The refusal that a dead letter's headers tell; without a known reason it is a foreign one.
+#[must_use]
+pub fn refusal(headers: &FieldTable) -> Refusal {
+    let text = |name: &str| headers.inner().get(name).map(|value| scalar(value)).and_then(|value| value.as_str().map(str::to_owned));
+    let detail = text(DETAIL).unwrap_or_default();
+    match text(REASON).and_then(|code| code.parse().ok()) {
+        Some(reason) => Refusal::new(reason, detail),
+        None => Refusal::new(Reason::Foreign, if detail.is_empty() { "without a reason that rollcall gives".into() } else { detail }),
+    }
+}
+
+/// How often the broker redelivered this before, as far as it counts.
+#[must_use]
+pub fn delivery_count(headers: Option<&FieldTable>) -> u64 {
+    let count = headers.and_then(|headers| headers.inner().get("x-delivery-count"));
+    count.and_then(|count| scalar(count).as_u64()).unwrap_or(0)
+}
+
+/// Headers as JSON that `jsonb` can hold.
+#[must_use]
+pub fn to_json(headers: &FieldTable) -> Value {
+    object(headers, 0)
+}
+
+/// Deeper ones are only named; PostgreSQL and people stop earlier than AMQP.
+const MAX_DEPTH: usize = 32;
+
+fn object(table: &FieldTable, depth: usize) -> Value {
+    if depth > MAX_DEPTH {
+        return json!("…");
+    }
+    let members = table.inner().iter().map(|(key, value)| (sound(key.as_str().as_bytes()), value_at(value, depth + 1)));
+    Value::Object(members.collect::<Map<_, _>>())
+}
+
+fn scalar(value: &AMQPValue) -> Value {
+    value_at(value, MAX_DEPTH)
+}
+
+fn value_at(value: &AMQPValue, depth: usize) -> Value {
+    match value {
+        AMQPValue::Boolean(value) => json!(value),
+        AMQPValue::ShortShortInt(value) => json!(value),
+        AMQPValue::ShortShortUInt(value) => json!(value),
+        AMQPValue::ShortInt(value) => json!(value),
+        AMQPValue::ShortUInt(value) => json!(value),
+        AMQPValue::LongInt(value) => json!(value),
+        AMQPValue::LongUInt(value) => json!(value),
+        AMQPValue::LongLongInt(value) => json!(value),
+        AMQPValue::Timestamp(value) => json!(value),
+        AMQPValue::Float(value) => json!(value),
+        AMQPValue::Double(value) => json!(value),
+        AMQPValue::DecimalValue(value) => json!(format!("{value:?}")),
+        AMQPValue::ShortString(value) => json!(sound(value.as_str().as_bytes())),
+        AMQPValue::LongString(value) => json!(sound(value.as_bytes())),
+        AMQPValue::ByteArray(value) => json!(sound(value.as_slice())),
+        AMQPValue::FieldArray(values) if depth < MAX_DEPTH => values.as_slice().iter().map(|value| value_at(value, depth + 1)).collect(),
+        AMQPValue::FieldTable(table) => object(table, depth),
+        AMQPValue::FieldArray(_) => json!("…"),
+        AMQPValue::Void => Value::Null,
+    }
+}
+
+/// As text that PostgreSQL can hold: no NUL, no broken UTF-8.
+#[must_use]
+pub fn sound(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).replace('\0', "\u{fffd}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_survives_the_headers() {
+        for reason in Reason::ALL {
+            let told = Refusal::new(reason, "message_id is missing");
+            assert_eq!(refusal(&reason_headers(&told)), told);
+        }
+    }
+
+    #[test]
+    fn long_details_are_cut_at_a_character() {
+        let told = refusal(&reason_headers(&Refusal::new(Reason::InvalidEvent, "é".repeat(3000))));
+        assert!(told.detail.len() <= MAX_DETAIL_BYTES && told.detail.chars().all(|c| c == 'é'));
+    }
+
+    #[test]
+    fn other_headers_make_it_foreign() {
+        let mut headers = FieldTable::default();
+        headers.insert(REASON.into(), AMQPValue::LongString("nonsense".into()));
+        assert_eq!(refusal(&headers).reason, Reason::Foreign);
+        headers.insert(REASON.into(), AMQPValue::FieldTable(FieldTable::default()));
+        assert_eq!(refusal(&headers).reason, Reason::Foreign);
+    }
+
+    #[test]
+    fn hostile_headers_become_plain_json() {
+        let mut nested = FieldTable::default();
+        for _ in 0..500 {
+            let mut outer = FieldTable::default();
+            outer.insert("x".into(), AMQPValue::FieldTable(nested));
+            nested = outer;
+        }
+        nested.insert("nul".into(), AMQPValue::LongString(b"a\0\xff".to_vec().into()));
+        let text = to_json(&nested).to_string();
+        assert!(text.len() < 1000 && !text.contains("\\u0000") && text.contains("a\u{fffd}\u{fffd}"), "{text}");
+    }
+}

@@ -1,0 +1,13 @@
+//! `RabbitMQ`: connections and the topology.
+
+mod connection;
+mod headers;
+mod inspect;
+mod publisher;
+mod topology;
+
+pub use connection::{close, connect, describe, needs_a_person};
+pub use headers::{delivery_count, reason_headers, refusal, sound, to_json};
+pub use inspect::{Queue, inspect, remove};
+pub use publisher::{PublishError, Publisher, Unconfirmed};
+pub use topology::{Topology, declare};

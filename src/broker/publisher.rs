@@ -1,0 +1,96 @@
+//! Publishing with confirms, mandatory: a message counts as published only when a queue has it.
+
+use std::time::Duration;
+
+use lapin::{
+    BasicProperties, Channel, Confirmation, Connection, PublisherConfirm,
+    options::{BasicPublishOptions, ConfirmSelectOptions},
+    types::FieldTable,
+};
+
+use super::{connect, connection::close, describe};
+use crate::settings;
+
+/// A connection for publishing only: the broker blocks those that publish when it runs short, and a
+/// blocked connection could not ack.
+pub struct Publisher {
+    connection: Connection,
+    channel: Channel,
+    confirm_timeout: Duration,
+}
+
+/// Why something is not published.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// The broker is away, silent or blocked; whether the message arrived is unknown.
+    #[error("{0}")]
+    Broken(String),
+    /// No queue is bound.
+    #[error("no queue took it: {0}")]
+    Unroutable(String),
+    /// The broker said no.
+    #[error("the broker did not take it")]
+    Refused,
+}
+
+/// A message on its way to a queue.
+pub struct Unconfirmed {
+    confirm: PublisherConfirm,
+    timeout: Duration,
+}
+
+impl Publisher {
+    /// Opens the connection.
+    ///
+    /// # Errors
+    ///
+    /// When the broker is away.
+    pub async fn open(settings: &settings::Broker) -> anyhow::Result<Self> {
+        let connection = connect(settings, "rollcall publish").await?;
+        let channel = connection.create_channel().await.map_err(|error| anyhow::anyhow!(describe(&error)))?;
+        channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(|error| anyhow::anyhow!(describe(&error)))?;
+        Ok(Self { connection, channel, confirm_timeout: settings.confirm_timeout })
+    }
+
+    /// Sends a persistent JSON message; it is published once the returned confirm has been awaited.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is broken or stays blocked.
+    pub async fn send(&self, exchange: &str, routing_key: &str, headers: FieldTable, body: &[u8]) -> Result<Unconfirmed, PublishError> {
+        let properties = BasicProperties::default().with_delivery_mode(2).with_content_type("application/json".into()).with_headers(headers);
+        let options = BasicPublishOptions { mandatory: true, ..Default::default() };
+        let sending = self.channel.basic_publish(exchange.into(), routing_key.into(), options, body, properties);
+        match tokio::time::timeout(self.confirm_timeout, sending).await {
+            Ok(sent) => {
+                let confirm = sent.map_err(|error| PublishError::Broken(describe(&error)))?;
+                Ok(Unconfirmed { confirm, timeout: self.confirm_timeout })
+            }
+            Err(_) => Err(PublishError::Broken(format!("the broker takes nothing since {:?}", self.confirm_timeout))),
+        }
+    }
+
+    /// Closes the connection.
+    pub async fn close(self) {
+        close(self.connection).await;
+    }
+}
+
+impl Unconfirmed {
+    /// Waits until a queue has it.
+    ///
+    /// # Errors
+    ///
+    /// When it is not, or not known to be, published.
+    pub async fn confirmed(self) -> Result<(), PublishError> {
+        match tokio::time::timeout(self.timeout, self.confirm).await {
+            Ok(Ok(Confirmation::Ack(None))) => Ok(()),
+            Ok(Ok(Confirmation::Ack(Some(returned)) | Confirmation::Nack(Some(returned)))) => {
+                Err(PublishError::Unroutable(returned.reply_text.to_string()))
+            }
+            Ok(Ok(Confirmation::Nack(None) | Confirmation::NotRequested)) => Err(PublishError::Refused),
+            Ok(Err(error)) => Err(PublishError::Broken(describe(&error))),
+            Err(_) => Err(PublishError::Broken(format!("no confirm within {:?}", self.timeout))),
+        }
+    }
+}

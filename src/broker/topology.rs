@@ -1,0 +1,162 @@
+//! Exchanges and queues: the names, and their declaration, which is idempotent.
+
+use anyhow::{Context as _, anyhow};
+use lapin::{
+    Channel, ExchangeKind,
+    options::{ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
+    types::{AMQPValue, FieldTable},
+};
+
+use super::{connect, connection::close, describe};
+use crate::settings;
+
+/// Far above any count that is reached: the broker must never drop an event, and 0 or -1 mean different
+/// things to different versions.
+const DELIVERY_LIMIT: i32 = 1_000_000_000;
+
+/// The names, and in how many partitions the events are split.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topology {
+    prefix: String,
+    partitions: u16,
+}
+
+impl Topology {
+    /// The topology that the settings ask for.
+    #[must_use]
+    pub fn new(settings: &settings::Broker) -> Self {
+        Self { prefix: settings.prefix.clone(), partitions: settings.partitions }
+    }
+
+    /// Where producers publish.
+    #[must_use]
+    pub fn events_exchange(&self) -> String {
+        format!("{}.events", self.prefix)
+    }
+
+    /// Where refused events are published.
+    #[must_use]
+    pub fn dead_exchange(&self) -> String {
+        format!("{}.dead", self.prefix)
+    }
+
+    /// Where refused events wait for the archivist.
+    #[must_use]
+    pub fn dead_queue(&self) -> String {
+        format!("{}.dead", self.prefix)
+    }
+
+    /// The queues of events, one per partition.
+    pub fn event_queues(&self) -> impl Iterator<Item = String> + '_ {
+        (0..self.partitions).map(|partition| format!("{}.events.{partition}", self.prefix))
+    }
+
+    /// All exchanges.
+    #[must_use]
+    pub fn exchanges(&self) -> [String; 3] {
+        [self.events_exchange(), self.partitions_exchange(), self.dead_exchange()]
+    }
+
+    fn partitions_exchange(&self) -> String {
+        format!("{}.partitions", self.prefix)
+    }
+}
+
+/// Declares everything and returns what is there: one partition where the broker has no consistent-hash
+/// exchange.
+///
+/// # Errors
+///
+/// When the broker is away, or a queue or exchange exists with other arguments; the text says what to do.
+pub async fn declare(settings: &settings::Broker) -> anyhow::Result<Topology> {
+    let topology = Topology::new(settings);
+    match try_declare(settings, &topology).await {
+        Err(error) if topology.partitions > 1 && is_unknown_exchange_type(&error) => {
+            tracing::warn!("the broker has no x-consistent-hash exchange: one partition instead of {}", topology.partitions);
+            let topology = Topology { partitions: 1, ..topology };
+            try_declare(settings, &topology).await.map_err(explain)?;
+            Ok(topology)
+        }
+        declared => declared.map(|()| topology).map_err(explain),
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum DeclareError {
+    #[error("{0:#}")]
+    Connect(anyhow::Error),
+    #[error("declaring {name}: {}", describe(.source))]
+    Refused { name: String, source: lapin::Error },
+}
+
+fn is_unknown_exchange_type(error: &DeclareError) -> bool {
+    matches!(error, DeclareError::Refused { name, source } if name.ends_with(".partitions")
+        && matches!(source.kind(), lapin::ErrorKind::ProtocolError(error) if error.get_id() == 503))
+}
+
+fn explain(error: DeclareError) -> anyhow::Error {
+    match error {
+        DeclareError::Connect(error) => error,
+        DeclareError::Refused { name, source } => {
+            let text = anyhow!(describe(&source));
+            if matches!(source.kind(), lapin::ErrorKind::ProtocolError(error) if error.get_id() == 406) {
+                return text.context(format!("{name} exists with other arguments: drain and delete it, or choose another broker.prefix"));
+            }
+            text.context(format!("declaring {name}"))
+        }
+    }
+}
+
+/// On a connection of its own, because a refused declaration may take the connection down.
+async fn try_declare(settings: &settings::Broker, topology: &Topology) -> Result<(), DeclareError> {
+    let connection = connect(settings, "rollcall topology").await.map_err(DeclareError::Connect)?;
+    let channel = connection.create_channel().await.context("opening a channel").map_err(DeclareError::Connect)?;
+    declare_all(&channel, topology).await?;
+    close(connection).await;
+    Ok(())
+}
+
+async fn declare_all(channel: &Channel, topology: &Topology) -> Result<(), DeclareError> {
+    let events = topology.events_exchange();
+    exchange(channel, &events, ExchangeKind::Topic).await?;
+    let is_split = topology.partitions > 1;
+    if is_split {
+        let partitions = topology.partitions_exchange();
+        exchange(channel, &partitions, ExchangeKind::Custom("x-consistent-hash".into())).await?;
+        let bound = channel.exchange_bind(
+            partitions.as_str().into(),
+            events.as_str().into(),
+            "#".into(),
+            ExchangeBindOptions::default(),
+            FieldTable::default(),
+        );
+        bound.await.map_err(|source| DeclareError::Refused { name: partitions.clone(), source })?;
+        for name in topology.event_queues() {
+            // The routing key of a binding to a hash exchange is its weight.
+            queue(channel, &name, &partitions, "10").await?;
+        }
+    } else {
+        for name in topology.event_queues() {
+            queue(channel, &name, &events, "#").await?;
+        }
+    }
+    exchange(channel, &topology.dead_exchange(), ExchangeKind::Fanout).await?;
+    queue(channel, &topology.dead_queue(), &topology.dead_exchange(), "").await
+}
+
+async fn exchange(channel: &Channel, name: &str, kind: ExchangeKind) -> Result<(), DeclareError> {
+    let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
+    let declared = channel.exchange_declare(name.into(), kind, options, FieldTable::default());
+    declared.await.map_err(|source| DeclareError::Refused { name: format!("exchange {name}"), source })
+}
+
+async fn queue(channel: &Channel, name: &str, exchange: &str, key: &str) -> Result<(), DeclareError> {
+    let refused = |source| DeclareError::Refused { name: format!("queue {name}"), source };
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+    arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(DELIVERY_LIMIT));
+    let options = QueueDeclareOptions { durable: true, ..Default::default() };
+    channel.queue_declare(name.into(), options, arguments).await.map_err(refused)?;
+    let options = QueueBindOptions::default();
+    channel.queue_bind(name.into(), exchange.into(), key.into(), options, FieldTable::default()).await.map_err(refused)
+}

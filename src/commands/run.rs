@@ -1,0 +1,77 @@
+//! `rollcall run`
+
+use std::{process, sync::Arc};
+
+use anyhow::Context as _;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::{CHECK, needs_broker, needs_database};
+use crate::{
+    archive,
+    failure::{Failure, Remedy as _},
+    http, log,
+    pipeline::{Status, Worker},
+    settings::Settings,
+    shutdown::Signals,
+};
+
+pub(super) async fn run(settings: Arc<Settings>) -> Result<(), Failure> {
+    needs_database(&settings)?;
+    needs_broker(&settings)?;
+    log::start(&settings.log).remedy("log.filter is written like RUST_LOG: info,rollcall=debug")?;
+    let signals = Signals::listen().remedy(CHECK)?;
+    let listener = http::listen(settings.http.listen).await.remedy("choose another http.listen; port 0 takes a free one")?;
+    let address = listener.local_addr().remedy(CHECK)?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), http.address = %address, "starting");
+
+    let status = Arc::new(Status::default());
+    let stop = CancellationToken::new();
+    let worker = Worker::new(Arc::clone(&settings), Arc::clone(&status));
+    let mut tasks = JoinSet::new();
+    let worker_stop = stop.clone();
+    tasks.spawn(async move { worker.run(worker_stop).await });
+    let archivist = archive::run(Arc::clone(&settings), Arc::clone(&status), stop.clone());
+    tasks.spawn(async move {
+        archivist.await;
+        Ok(())
+    });
+    tasks.spawn(http::serve(listener, Arc::clone(&status), stop.clone()));
+
+    let mut failure = None;
+    let hard = signals.guard(stop.clone(), settings.shutdown.grace);
+    let finish = async {
+        while let Some(ended) = tasks.join_next().await {
+            let ended = ended.context("a task died").and_then(|ended| ended);
+            let is_early = !stop.is_cancelled();
+            if let Err(error) = ended {
+                tracing::error!(error = format!("{error:#}"), "a task failed: stopping");
+                failure.get_or_insert(error);
+            } else if is_early {
+                failure.get_or_insert(anyhow::anyhow!("a task ended early"));
+            }
+            // One that is gone takes the others with it: a worker that half works helps nobody.
+            stop.cancel();
+        }
+    };
+    tokio::select! {
+        () = finish => {}
+        reason = hard => {
+            tracing::error!(reason, "ending hard: the broker will deliver again what was not finished");
+            process::exit(1);
+        }
+    }
+    let counts = &status.counts;
+    tracing::info!(
+        received = counts.received.get(),
+        applied = counts.applied.get(),
+        ignored = counts.ignored.get(),
+        dead_lettered = counts.dead_lettered.get(),
+        archived = counts.archived.get(),
+        "stopped"
+    );
+    match failure {
+        None => Ok(()),
+        Some(error) => Err(Failure::new(format!("{error:#}"), "this is a bug: the log above says where")),
+    }
+}

@@ -1,0 +1,182 @@
+use anyhow::{Context as _, anyhow, bail};
+use futures_util::{
+    StreamExt as _,
+    stream::{self, BoxStream, SelectAll},
+};
+use lapin::{
+    Channel, Connection,
+    options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
+    types::{AMQPValue, FieldTable},
+};
+
+use super::priority;
+use crate::{
+    broker::{self, Topology, describe},
+    decode::Refusal,
+    settings,
+    settle::Ack,
+};
+
+/// One message as it came from a queue, not yet looked into.
+#[derive(Debug)]
+pub struct Delivery {
+    /// Counts from 1 on its channel.
+    pub tag: u64,
+    /// The exact bytes.
+    pub body: Vec<u8>,
+    /// As published.
+    pub routing_key: String,
+    /// Whether it may have been seen before.
+    pub redelivered: bool,
+    /// How often the broker says that it was redelivered; whoever publishes can set it on a first delivery.
+    pub delivery_count: u64,
+}
+
+/// A connection that only consumes and acks, never publishes. The first error ends it.
+pub struct Intake {
+    connection: Connection,
+    channel: Channel,
+    deliveries: SelectAll<BoxStream<'static, Option<lapin::Result<lapin::message::Delivery>>>>,
+    consumers: Vec<String>,
+}
+
+impl Intake {
+    /// Consumes from every partition, with `prefetch` unsettled deliveries of each.
+    ///
+    /// # Errors
+    ///
+    /// When the broker is away or a queue is not there.
+    pub async fn open(settings: &settings::Broker, topology: &Topology, replica: &str) -> anyhow::Result<Self> {
+        let mut intake = Self::connect(settings, "rollcall consume", settings.prefetch).await?;
+        for (partition, queue) in topology.event_queues().enumerate() {
+            let mut arguments = FieldTable::default();
+            arguments.insert("x-priority".into(), AMQPValue::LongInt(priority(replica, partition)));
+            intake.consume(&queue, arguments).await?;
+        }
+        Ok(intake)
+    }
+
+    /// Consumes from the dead queue.
+    ///
+    /// # Errors
+    ///
+    /// When the broker is away or the queue is not there.
+    pub async fn open_dead(settings: &settings::Broker, topology: &Topology, prefetch: u16) -> anyhow::Result<DeadIntake> {
+        let mut intake = Self::connect(settings, "rollcall archive", prefetch).await?;
+        intake.consume(&topology.dead_queue(), FieldTable::default()).await?;
+        Ok(DeadIntake(intake))
+    }
+
+    async fn connect(settings: &settings::Broker, name: &str, prefetch: u16) -> anyhow::Result<Self> {
+        let connection = broker::connect(settings, name).await?;
+        let opening = async {
+            let channel = connection.create_channel().await?;
+            // Before consuming: lapin buffers without bound what the broker sends.
+            channel.basic_qos(prefetch, BasicQosOptions { global: false }).await?;
+            Ok(channel)
+        };
+        let channel = opening.await.map_err(|error: lapin::Error| anyhow!(describe(&error))).context("opening a channel")?;
+        Ok(Self { connection, channel, deliveries: SelectAll::new(), consumers: Vec::new() })
+    }
+
+    async fn consume(&mut self, queue: &str, arguments: FieldTable) -> anyhow::Result<()> {
+        let starting = self.channel.basic_consume(queue.into(), "".into(), BasicConsumeOptions::default(), arguments);
+        let consumer = starting.await.map_err(|error| anyhow!(describe(&error))).with_context(|| format!("consuming from {queue}"))?;
+        self.consumers.push(consumer.tag().to_string());
+        // The stream must not be polled past its end, so the end becomes an item.
+        self.deliveries.push(consumer.map(Some).chain(stream::iter([None])).boxed());
+        Ok(())
+    }
+
+    /// The next delivery.
+    ///
+    /// # Errors
+    ///
+    /// When nothing more will come: the connection or channel is closed, a queue was deleted, a consumer
+    /// was cancelled. Deliveries that were not acked by then come again, to whoever consumes next.
+    pub async fn next(&mut self) -> anyhow::Result<Delivery> {
+        Ok(self.next_with_headers().await?.0)
+    }
+
+    async fn next_with_headers(&mut self) -> anyhow::Result<(Delivery, FieldTable)> {
+        match self.deliveries.next().await {
+            Some(Some(Ok(delivery))) => {
+                let headers = delivery.properties.headers().clone();
+                let delivery_count = broker::delivery_count(headers.as_ref());
+                let delivery = Delivery {
+                    tag: delivery.delivery_tag,
+                    routing_key: broker::sound(delivery.routing_key.as_str().as_bytes()),
+                    redelivered: delivery.redelivered,
+                    delivery_count,
+                    body: delivery.data,
+                };
+                Ok((delivery, headers.unwrap_or_default()))
+            }
+            Some(Some(Err(error))) => Err(anyhow!(describe(&error)).context("consuming")),
+            Some(None) | None => bail!("the broker cancelled a consumer: was a queue deleted?"),
+        }
+    }
+
+    /// Sends an ack, in order with those before.
+    ///
+    /// # Errors
+    ///
+    /// When the channel is gone; what it had delivered comes again.
+    pub async fn ack(&mut self, ack: Ack) -> anyhow::Result<()> {
+        let options = BasicAckOptions { multiple: ack.multiple };
+        self.channel.basic_ack(ack.tag, options).await.map_err(|error| anyhow!(describe(&error)).context("acking"))
+    }
+
+    /// Asks the broker to send nothing more. What it has sent and nobody took goes back to the queue
+    /// when the connection closes.
+    pub async fn cancel(&mut self) {
+        for consumer in &self.consumers {
+            let cancelled = self.channel.basic_cancel(consumer.as_str().into(), BasicCancelOptions::default()).await;
+            if let Err(error) = cancelled {
+                tracing::debug!(error = describe(&error), "cancelling a consumer");
+            }
+        }
+    }
+
+    /// Closes the connection; acks sent before are delivered first.
+    pub async fn close(self) {
+        broker::close(self.connection).await;
+    }
+}
+
+/// A dead letter as it came from its queue.
+#[derive(Debug)]
+pub struct DeadLetter {
+    /// The message.
+    pub delivery: Delivery,
+    /// What its headers say; nobody vouches for them.
+    pub refusal: Refusal,
+    /// All its headers.
+    pub headers: serde_json::Value,
+}
+
+/// An intake of dead letters, whose headers matter.
+pub struct DeadIntake(Intake);
+
+impl DeadIntake {
+    /// The next dead letter.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Intake::next`].
+    pub async fn next(&mut self) -> anyhow::Result<DeadLetter> {
+        let (delivery, headers) = self.0.next_with_headers().await?;
+        Ok(DeadLetter { delivery, refusal: broker::refusal(&headers), headers: broker::to_json(&headers) })
+    }
+
+    /// The intake, for acks and the end.
+    #[must_use]
+    pub const fn inner(&mut self) -> &mut Intake {
+        &mut self.0
+    }
+
+    /// Closes the connection.
+    pub async fn close(self) {
+        self.0.close().await;
+    }
+}

@@ -1,0 +1,7 @@
+//! Consume: deliveries of every partition come in over one channel, and their acks go out over the same.
+
+mod intake;
+mod priority;
+
+pub use intake::{DeadIntake, DeadLetter, Delivery, Intake};
+pub use priority::priority;

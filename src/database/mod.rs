@@ -1,0 +1,100 @@
+//! `PostgreSQL`: connections, migrations, and what its errors mean.
+
+mod fault;
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use sqlx::{
+    ConnectOptions as _, PgConnection,
+    migrate::{Migrate as _, Migrator},
+    postgres::PgConnectOptions,
+};
+
+use crate::settings;
+pub use fault::{Fault, Rejection};
+
+/// The schema, compiled in.
+pub static MIGRATOR: Migrator = sqlx::migrate!();
+
+/// Opens a connection for the worker.
+///
+/// A task keeps its connection instead of sharing a pool: a cancelled `begin` of sqlx 0.9.0 leaves an
+/// open transaction behind on a pooled connection, and a dead one leaks its permit.
+///
+/// # Errors
+///
+/// What keeps the connection from being opened.
+pub async fn connect(settings: &settings::Database) -> Result<PgConnection, Fault> {
+    let options = options(settings).map_err(|error| Fault::Setup(format!("{error:#}")))?;
+    let milliseconds = |time: Duration| time.as_millis().to_string();
+    let options = options.options([
+        // An ack promises what a commit holds.
+        ("synchronous_commit", "on".to_owned()),
+        ("statement_timeout", milliseconds(settings.statement_timeout)),
+        ("lock_timeout", milliseconds(settings.lock_timeout)),
+        ("idle_in_transaction_session_timeout", milliseconds(settings.transaction_timeout)),
+        ("default_transaction_isolation", "read committed".to_owned()),
+        // Every lookup is by a whole key. Nothing else may be planned: a prepared plan that was made
+        // while the tables were empty would stay when they have grown.
+        ("jit", "off".to_owned()),
+        ("enable_seqscan", "off".to_owned()),
+        ("enable_hashjoin", "off".to_owned()),
+        ("enable_mergejoin", "off".to_owned()),
+    ]);
+    open(&options, settings).await
+}
+
+/// Opens a connection with the server's own settings, for commands.
+///
+/// # Errors
+///
+/// What keeps the connection from being opened.
+pub async fn connect_plainly(settings: &settings::Database) -> Result<PgConnection, Fault> {
+    let options = options(settings).map_err(|error| Fault::Setup(format!("{error:#}")))?;
+    open(&options, settings).await
+}
+
+async fn open(options: &PgConnectOptions, settings: &settings::Database) -> Result<PgConnection, Fault> {
+    match tokio::time::timeout(settings.connect_timeout, options.connect()).await {
+        Ok(connection) => Ok(connection?),
+        Err(_) => Err(Fault::Outage(format!("no connection within {:?}", settings.connect_timeout))),
+    }
+}
+
+fn options(settings: &settings::Database) -> anyhow::Result<PgConnectOptions> {
+    // The error of the parser could repeat the URL.
+    let options: PgConnectOptions = settings.url.expose().parse().ok().context("database.url is no PostgreSQL URL")?;
+    Ok(options.application_name("rollcall").disable_statement_logging())
+}
+
+/// How the schema of a database compares with the one compiled in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Schema {
+    /// All migrations are there.
+    Current,
+    /// This many are missing.
+    Behind(usize),
+}
+
+/// Compares the schema.
+///
+/// # Errors
+///
+/// When the database cannot be read.
+pub async fn schema(connection: &mut PgConnection) -> Result<Schema, Fault> {
+    let applied = sqlx::query_scalar::<_, i64>(
+        "select count(*) from pg_catalog.pg_class where oid = to_regclass('_sqlx_migrations')",
+    );
+    let applied = if applied.fetch_one(&mut *connection).await? == 0 {
+        Vec::new()
+    } else {
+        let table = MIGRATOR.table_name.clone();
+        connection.list_applied_migrations(&table).await.map_err(|error| Fault::Setup(error.to_string()))?
+    };
+    let is_missing = |migration: &&sqlx::migrate::Migration| applied.iter().all(|applied| applied.version != migration.version);
+    Ok(match MIGRATOR.iter().filter(is_missing).count() {
+        0 => Schema::Current,
+        missing => Schema::Behind(missing),
+    })
+}

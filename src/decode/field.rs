@@ -1,0 +1,243 @@
+//! Lenient reading: a value of the wrong type is noted, not an error, because whether it matters is
+//! known only when the whole update is.
+
+use std::{borrow::Cow, fmt, marker::PhantomData};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+use super::{Reason, Refusal};
+
+/// What stands under a key.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) enum Field<T> {
+    /// There is no such key.
+    #[default]
+    Missing,
+    /// `null`, which counts as absent.
+    Null,
+    /// A value of another type, or the key was given twice.
+    Wrong,
+    /// A value of the right type.
+    Is(T),
+}
+
+impl<T> Field<T> {
+    /// Whether there is a value other than null, of whatever type.
+    pub(super) const fn is_given(&self) -> bool {
+        matches!(self, Self::Wrong | Self::Is(_))
+    }
+
+    /// The value, if it is there at all.
+    pub(super) fn optional(self, path: &str) -> Result<Option<T>, Refusal> {
+        match self {
+            Self::Missing | Self::Null => Ok(None),
+            Self::Wrong => Err(wrong(path)),
+            Self::Is(value) => Ok(Some(value)),
+        }
+    }
+
+    /// The value, which has to be there.
+    pub(super) fn required(self, path: &str) -> Result<T, Refusal> {
+        self.optional(path)?.ok_or_else(|| Refusal::new(Reason::InvalidEnvelope, format!("{path} is missing")))
+    }
+}
+
+fn wrong(path: &str) -> Refusal {
+    Refusal::new(Reason::InvalidEnvelope, format!("{path} has the wrong type or is given twice"))
+}
+
+impl<'a, T: Value<'a>> Field<T> {
+    /// Reads the value of a member that was just met.
+    pub(super) fn read<A: MapAccess<'a>>(&mut self, map: &mut A) -> Result<(), A::Error> {
+        if matches!(self, Self::Missing) {
+            *self = map.next_value_seed(Seed(PhantomData))?;
+        } else {
+            map.next_value::<IgnoredAny>()?;
+            *self = Self::Wrong;
+        }
+        Ok(())
+    }
+}
+
+/// A type of JSON value that a fact is made of; each accepts one kind and takes the others as wrong.
+pub(super) trait Value<'a>: Sized {
+    fn from_string(_text: Cow<'a, str>) -> Field<Self> {
+        Field::Wrong
+    }
+
+    fn from_array<A: SeqAccess<'a>>(mut array: A) -> Result<Field<Self>, A::Error> {
+        while array.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Field::Wrong)
+    }
+
+    fn from_object<A: MapAccess<'a>>(mut object: A) -> Result<Field<Self>, A::Error> {
+        while object.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Field::Wrong)
+    }
+
+    fn read<D: Deserializer<'a>>(deserializer: D) -> Result<Field<Self>, D::Error> {
+        deserializer.deserialize_any(Any(PhantomData))
+    }
+}
+
+struct Seed<T>(PhantomData<T>);
+
+impl<'a, T: Value<'a>> DeserializeSeed<'a> for Seed<T> {
+    type Value = Field<T>;
+
+    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<Field<T>, D::Error> {
+        T::read(deserializer)
+    }
+}
+
+struct Any<T>(PhantomData<T>);
+
+impl<'a, T: Value<'a>> Visitor<'a> for Any<T> {
+    type Value = Field<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Field<T>, E> {
+        Ok(Field::Null)
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<Field<T>, E> {
+        Ok(Field::Wrong)
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<Field<T>, E> {
+        Ok(Field::Wrong)
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<Field<T>, E> {
+        Ok(Field::Wrong)
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<Field<T>, E> {
+        Ok(Field::Wrong)
+    }
+
+    fn visit_borrowed_str<E: Error>(self, text: &'a str) -> Result<Field<T>, E> {
+        Ok(T::from_string(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Field<T>, E> {
+        Ok(T::from_string(Cow::Owned(text.to_owned())))
+    }
+
+    fn visit_seq<A: SeqAccess<'a>>(self, array: A) -> Result<Field<T>, A::Error> {
+        T::from_array(array)
+    }
+
+    fn visit_map<A: MapAccess<'a>>(self, object: A) -> Result<Field<T>, A::Error> {
+        T::from_object(object)
+    }
+}
+
+impl<'a> Value<'a> for Cow<'a, str> {
+    fn from_string(text: Self) -> Field<Self> {
+        Field::Is(text)
+    }
+}
+
+/// Any value at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Given;
+
+impl<'a> Value<'a> for Given {
+    fn read<D: Deserializer<'a>>(deserializer: D) -> Result<Field<Self>, D::Error> {
+        Ok(Option::<IgnoredAny>::deserialize(deserializer)?.map_or(Field::Null, |_| Field::Is(Self)))
+    }
+}
+
+/// An integer of any length; `None` beyond 64 bits, which is out of every range.
+pub(super) type Integer = Option<i64>;
+
+impl<'a> Value<'a> for Integer {
+    // From the digits: a float type would not tell 1 from 1.0, nor keep 2^53 + 1.
+    fn read<D: Deserializer<'a>>(deserializer: D) -> Result<Field<Self>, D::Error> {
+        let text = <&RawValue>::deserialize(deserializer)?.get();
+        Ok(match text.as_bytes() {
+            b"null" => Field::Null,
+            [b'-' | b'0'..=b'9', rest @ ..] if rest.iter().all(u8::is_ascii_digit) => Field::Is(text.parse().ok()),
+            _ => Field::Wrong,
+        })
+    }
+}
+
+impl<'a> Value<'a> for bool {
+    fn read<D: Deserializer<'a>>(deserializer: D) -> Result<Field<Self>, D::Error> {
+        Ok(match <&RawValue>::deserialize(deserializer)?.get() {
+            "null" => Field::Null,
+            "true" => Field::Is(true),
+            "false" => Field::Is(false),
+            _ => Field::Wrong,
+        })
+    }
+}
+
+/// The next element of an array, read as leniently as a member.
+pub(super) fn next_element<'a, T: Value<'a>, A: SeqAccess<'a>>(array: &mut A) -> Result<Option<Field<T>>, A::Error> {
+    array.next_element_seed(Seed(PhantomData))
+}
+
+/// An object's key, borrowed where it holds no escape.
+pub(super) struct Key<'a>(pub(super) Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct KeyVisitor;
+        impl<'de> Visitor<'de> for KeyVisitor {
+            type Value = Key<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a key")
+            }
+
+            fn visit_borrowed_str<E: Error>(self, key: &'de str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Borrowed(key)))
+            }
+
+            fn visit_str<E: Error>(self, key: &str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Owned(key.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(KeyVisitor)
+    }
+}
+
+/// Declares a JSON object of which only the named members are read, in any order; the others are
+/// skipped.
+macro_rules! object {
+    (
+        $(#[$doc:meta])*
+        struct $name:ident<$life:lifetime> { $($key:literal => $field:ident: $type:ty,)* }
+    ) => {
+        $(#[$doc])*
+        #[derive(Debug, Default)]
+        pub(super) struct $name<$life> {
+            $(pub(super) $field: $crate::decode::field::Field<$type>,)*
+            pub(super) _life: std::marker::PhantomData<&$life ()>,
+        }
+
+        impl<$life> $crate::decode::field::Value<$life> for $name<$life> {
+            fn from_object<A: serde::de::MapAccess<$life>>(mut map: A) -> Result<$crate::decode::field::Field<Self>, A::Error> {
+                let mut this = Self::default();
+                while let Some($crate::decode::field::Key(key)) = map.next_key()? {
+                    match key.as_ref() {
+                        $($key => this.$field.read(&mut map)?,)*
+                        _ => { map.next_value::<serde::de::IgnoredAny>()?; }
+                    }
+                }
+                Ok($crate::decode::field::Field::Is(this))
+            }
+        }
+    };
+}
+pub(super) use object;

@@ -1,0 +1,71 @@
+//! Decode: bytes become an [`Event`], or a [`Refusal`] that says why they never can.
+//!
+//! Pure. What is looked at, in this order: size, JSON, envelope, whether the update holds a fact at
+//! all, types and missing fields, ranges. Whether the organization exists is for the database to say.
+
+mod envelope;
+mod fact;
+mod field;
+mod refusal;
+mod repair;
+mod update;
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+pub use envelope::org_of;
+pub use fact::{Chat, ChatKind, Fact, Message, Profile, User, Version, What};
+pub use refusal::{Reason, Refusal};
+
+/// Unix time in whole seconds.
+pub type Seconds = i64;
+
+/// What an event may be at most.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Longest body, in bytes.
+    pub max_body_bytes: usize,
+    /// How far ahead of the worker's clock a date may be.
+    pub max_clock_skew: Duration,
+    /// Whether message texts are kept in the rows.
+    pub store_text: bool,
+}
+
+/// A body that can be applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// The organization that the envelope names; `None` for a bare update, which belongs to every
+    /// organization that has the chat.
+    pub org: Option<Uuid>,
+    /// At least one, all of the same chat.
+    pub facts: Vec<Fact>,
+}
+
+impl Event {
+    /// The chat that the event happened in.
+    ///
+    /// # Panics
+    ///
+    /// On an event without facts, which [`decode`] never returns.
+    #[must_use]
+    pub fn chat_id(&self) -> i64 {
+        self.facts[0].chat.id
+    }
+}
+
+/// Reads one body; `None` for an update that holds no fact.
+///
+/// # Errors
+///
+/// The refusal that belongs into the dead letters. Its detail names paths and numbers, never text.
+pub fn decode(body: &[u8], limits: &Limits, now: Seconds) -> Result<Option<Event>, Refusal> {
+    if body.len() > limits.max_body_bytes {
+        let detail = format!("{} bytes, at most {} are taken", body.len(), limits.max_body_bytes);
+        return Err(Refusal::new(Reason::TooLarge, detail));
+    }
+    let text = repair::repair(body)?;
+    let envelope = envelope::parse(&text)?;
+    let facts = update::facts(envelope.update, limits, now)?;
+    Ok((!facts.is_empty()).then_some(Event { org: envelope.org, facts }))
+}

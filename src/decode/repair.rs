@@ -1,0 +1,120 @@
+//! The one look at the raw bytes before they are parsed: encoding, depth, and escapes that no string
+//! can hold.
+
+use std::borrow::Cow;
+
+use super::{Reason, Refusal};
+
+const MAX_DEPTH: usize = 64;
+const REPLACEMENT: &[u8; 6] = br"\ufffd";
+
+/// The body as text that `serde_json` and PostgreSQL both accept: NUL escapes and lone surrogate
+/// escapes become U+FFFD. Borrowed unless there were any. Does not judge the grammar, which is the
+/// parser's; it only makes sure that no value is nested deeper than 64 levels.
+pub(super) fn repair(body: &[u8]) -> Result<Cow<'_, str>, Refusal> {
+    let text = std::str::from_utf8(body).map_err(|error| malformed(format!("not UTF-8 at byte {}", error.valid_up_to())))?;
+    let mut broken = Vec::new();
+    let mut depth = 0_usize;
+    let mut at = 0;
+    while let Some(byte) = body.get(at) {
+        at += 1;
+        match byte {
+            b'{' | b'[' => {
+                depth += 1;
+                if depth > MAX_DEPTH {
+                    return Err(malformed(format!("nested deeper than {MAX_DEPTH} levels at byte {}", at - 1)));
+                }
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            b'"' => at = string_end(body, at, &mut broken),
+            _ => {}
+        }
+    }
+    if broken.is_empty() {
+        return Ok(Cow::Borrowed(text));
+    }
+    let mut repaired = body.to_vec();
+    for at in broken {
+        repaired[at..at + REPLACEMENT.len()].copy_from_slice(REPLACEMENT);
+    }
+    // ASCII was replaced by ASCII, so this cannot fail; the check is cheap and this path is rare.
+    String::from_utf8(repaired).map(Cow::Owned).map_err(|_| malformed("not UTF-8".into()))
+}
+
+/// The position after the string that is open at `at`; notes where escapes need replacing.
+fn string_end(body: &[u8], mut at: usize, broken: &mut Vec<usize>) -> usize {
+    while let Some(step) = body[at..].iter().position(|byte| matches!(byte, b'"' | b'\\')) {
+        at += step;
+        if body[at] == b'"' {
+            return at + 1;
+        }
+        match code_unit(body, at) {
+            Some(0xd800..=0xdbff) if matches!(code_unit(body, at + 6), Some(0xdc00..=0xdfff)) => at += 12,
+            Some(0 | 0xd800..=0xdfff) => {
+                broken.push(at);
+                at += 6;
+            }
+            Some(_) => at += 6,
+            None => at = body.len().min(at + 2),
+        }
+    }
+    body.len()
+}
+
+/// The UTF-16 code unit of the `\uXXXX` escape at `at`, if one stands there.
+fn code_unit(body: &[u8], at: usize) -> Option<u32> {
+    let digits = body.get(at..at + 6)?.strip_prefix(br"\u")?;
+    digits.iter().try_fold(0, |unit, &digit| Some(unit * 16 + char::from(digit).to_digit(16)?))
+}
+
+pub(super) fn malformed(detail: String) -> Refusal {
+    Refusal::new(Reason::MalformedJson, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn repaired(text: &str) -> String {
+        repair(text.as_bytes()).unwrap().into_owned()
+    }
+
+    #[test]
+    fn lone_surrogates_and_nul_become_the_replacement_character() {
+        assert_eq!(repaired(r#""\u0000""#), r#""\ufffd""#);
+        assert_eq!(repaired(r#""\ud83d""#), r#""\ufffd""#);
+        assert_eq!(repaired(r#""\ude00x""#), r#""\ufffdx""#);
+        assert_eq!(repaired(r#""\ud83d\ud83d\ude00\uDE00""#), r#""\ufffd\ud83d\ude00\ufffd""#);
+    }
+
+    #[test]
+    fn pairs_and_escaped_backslashes_are_kept() {
+        for kept in [r#""\ud83d\ude00""#, r#""\\u0000""#, r#""\"\\\\ud800""#, r#""\\""#] {
+            assert_eq!(repaired(kept), kept);
+        }
+    }
+
+    #[test]
+    fn depth_counts_outside_strings_only() {
+        assert!(repair(format!("{}{}", "[".repeat(64), "]".repeat(64)).as_bytes()).is_ok());
+        assert!(repair(format!("{}{}", "[".repeat(65), "]".repeat(65)).as_bytes()).is_err());
+        assert!(repair(format!("\"{}\\\"{}\"", "[".repeat(99), "{".repeat(99)).as_bytes()).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_json_accepts_before_it_accepts_after(value in r#"["\\u{}\[\]d0-9a-f ,:]{0,40}"#) {
+            let before = serde_json::from_str::<serde::de::IgnoredAny>(&value).is_ok();
+            if let Ok(after) = repair(value.as_bytes()) {
+                prop_assert_eq!(serde_json::from_str::<serde::de::IgnoredAny>(&after).is_ok(), before);
+            }
+        }
+
+        #[test]
+        fn every_accepted_string_can_be_read(value in r#""(\\u[d0][8-9c-f0][0-9a-f]{2}|[a-z])*""#) {
+            prop_assert!(serde_json::from_str::<String>(&repaired(&value)).is_ok());
+        }
+    }
+}

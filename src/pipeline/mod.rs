@@ -1,0 +1,100 @@
+//! The pipeline: the only module that knows all six rooms, and how a delivery walks through them.
+//!
+//! ```text
+//! consume -> decode -> batch -> plan -> apply -> settle
+//! ```
+
+mod router;
+mod session;
+mod status;
+mod ticket;
+mod writer;
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+pub use status::{Count, Counts, Status};
+
+use crate::{
+    broker,
+    database::{self, Fault, Schema},
+    retry::Backoff,
+    settings::Settings,
+};
+
+/// What all sessions of a process share.
+#[derive(Debug, Clone)]
+pub struct Worker {
+    settings: Arc<Settings>,
+    replica: String,
+    status: Arc<Status>,
+}
+
+impl Worker {
+    /// A worker of one replica.
+    #[must_use]
+    pub fn new(settings: Arc<Settings>, status: Arc<Status>) -> Self {
+        let name = &settings.replica.name;
+        let replica = if name.is_empty() { Uuid::new_v4().simple().to_string() } else { name.clone() };
+        Self { settings, replica, status }
+    }
+
+    /// Works until `stop` is cancelled and what was begun is finished. Outages are waited for.
+    ///
+    /// # Errors
+    ///
+    /// When a stage dies, which is a bug: the process should end.
+    pub async fn run(&self, stop: CancellationToken) -> anyhow::Result<()> {
+        let mut backoff = Backoff::new(&self.settings.retry);
+        while !stop.is_cancelled() {
+            // Nothing is taken from the broker that could not be written: held deliveries would run
+            // into its timeout and count as redelivered.
+            if self.wait_for_database(&stop).await.is_none() {
+                break;
+            }
+            match self.session(&stop).await {
+                Ok(session::Stopped) => break,
+                Err(error) if error.is::<tokio::task::JoinError>() => return Err(error),
+                Err(error) => {
+                    let wait = backoff.next_wait();
+                    self.status.broker_fails(&error, wait);
+                    let _ = stop.run_until_cancelled(tokio::time::sleep(wait)).await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn session(&self, stop: &CancellationToken) -> anyhow::Result<session::Stopped> {
+        let topology = broker::declare(&self.settings.broker).await?;
+        session::run(self, topology, stop).await
+    }
+
+    /// `None` if the worker stops first.
+    async fn wait_for_database(&self, stop: &CancellationToken) -> Option<()> {
+        let mut backoff = Backoff::new(&self.settings.retry);
+        loop {
+            match self.probe_database().await {
+                Ok(()) => {
+                    self.status.database_works();
+                    return Some(());
+                }
+                Err(fault) => {
+                    let wait = backoff.next_wait();
+                    self.status.database_fails(&fault, wait);
+                    stop.run_until_cancelled(tokio::time::sleep(wait)).await?;
+                }
+            }
+        }
+    }
+
+    async fn probe_database(&self) -> Result<(), Fault> {
+        let mut connection = database::connect_plainly(&self.settings.database).await?;
+        match database::schema(&mut connection).await? {
+            Schema::Current => Ok(()),
+            Schema::Behind(missing) => Err(Fault::Setup(format!("{missing} migrations are missing: run rollcall migrate"))),
+        }
+    }
+}

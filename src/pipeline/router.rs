@@ -1,0 +1,66 @@
+//! Bare updates name no organization: each goes to all that have its chat.
+
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use super::{session::Outlet, ticket::Share};
+use crate::{
+    apply::Lane,
+    decode::{Event, Reason, Refusal},
+    retry::Backoff,
+    settle::{Letter, Receipt, Refused},
+};
+
+/// Chats that are looked up at once.
+const WINDOW: usize = 500;
+
+/// A bare update that was decoded.
+pub(super) struct Bare {
+    pub(super) event: Event,
+    pub(super) letter: Letter,
+    pub(super) receipt: Receipt,
+}
+
+/// The writers' inboxes; an organization always has the same one.
+#[derive(Clone)]
+pub(super) struct Writers(pub(super) Vec<mpsc::Sender<(Uuid, Share)>>);
+
+impl Writers {
+    pub(super) async fn send(&self, org: Uuid, share: Share) {
+        let hash = org.as_u128() ^ (org.as_u128() >> 64);
+        let writer = (hash % self.0.len() as u128) as usize;
+        // A writer that is gone has given up the session, and with it this share.
+        let _ = self.0[writer].send((org, share)).await;
+    }
+}
+
+/// Routes until the inbox is closed and empty.
+pub(super) async fn route(mut inbox: mpsc::Receiver<Bare>, mut lane: Lane, writers: Writers, outlet: Outlet, mut backoff: Backoff) {
+    let mut waiting = Vec::new();
+    while inbox.recv_many(&mut waiting, WINDOW).await > 0 {
+        let chats: Vec<_> = waiting.iter().map(|bare| bare.event.chat_id()).collect();
+        let orgs = loop {
+            match lane.route(&chats).await {
+                Ok(orgs) => break orgs,
+                Err(fault) => {
+                    let wait = backoff.next_wait();
+                    outlet.status.database_fails(&fault, wait);
+                    if outlet.wait(wait).await.is_none() {
+                        return;
+                    }
+                }
+            }
+        };
+        for Bare { event, letter, receipt } in waiting.drain(..) {
+            let chat = event.chat_id();
+            let Some(orgs) = orgs.get(&chat) else {
+                let refusal = Refusal::new(Reason::UnmappedChat, format!("no organization has chat {chat} as active"));
+                outlet.refuse(Refused { letter, refusal, receipt }).await;
+                continue;
+            };
+            for (share, org) in Share::split(event, letter, receipt, orgs.len()).into_iter().zip(orgs) {
+                writers.send(*org, share).await;
+            }
+        }
+    }
+}

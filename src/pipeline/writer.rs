@@ -1,0 +1,140 @@
+//! A writer: takes the batches of its organizations, applies them, and sees to those that fail.
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use super::{session::Outlet, ticket::Share};
+use crate::{
+    apply::Lane,
+    batch::{Batch, Batcher, Size},
+    database::Fault,
+    decode::{Fact, Reason, Refusal},
+    retry::Backoff,
+};
+
+/// An organization in which people are merged right now, or whose rows are locked, is tried again after this.
+const BUSY_WAIT: Duration = Duration::from_millis(50);
+
+pub(super) struct Writer {
+    inbox: mpsc::Receiver<(Uuid, Share)>,
+    batcher: Batcher<Share>,
+    lane: Lane,
+    outlet: Outlet,
+    backoff: Backoff,
+    max_attempts: u32,
+}
+
+/// The session is over or the worker stops, and waiting would be needed: what is left goes back.
+struct Abandoned;
+
+impl Writer {
+    pub(super) fn new(inbox: mpsc::Receiver<(Uuid, Share)>, size: Size, lane: Lane, outlet: Outlet, backoff: Backoff, max_attempts: u32) -> Self {
+        Self { inbox, batcher: Batcher::new(size), lane, outlet, backoff, max_attempts }
+    }
+
+    /// Writes until the inbox is closed and empty.
+    pub(super) async fn run(mut self) {
+        let mut is_open = true;
+        while is_open || !self.batcher.is_empty() {
+            while let Ok((org, share)) = self.inbox.try_recv() {
+                self.push(org, share);
+            }
+            let batches = self.batcher.take(Instant::now());
+            if batches.is_empty() {
+                let due = self.batcher.next_due().unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
+                tokio::select! {
+                    received = self.inbox.recv(), if is_open => match received {
+                        Some((org, share)) => self.push(org, share),
+                        None => is_open = false,
+                    },
+                    () = tokio::time::sleep_until(due.into()) => {}
+                    () = self.outlet.abandon.cancelled(), if !self.batcher.is_empty() => break,
+                    () = self.outlet.over.cancelled() => break,
+                }
+            } else if self.apply(batches).await.is_err() || self.outlet.over.is_cancelled() {
+                break;
+            }
+        }
+    }
+
+    fn push(&mut self, org: Uuid, share: Share) {
+        let bytes = share.body_bytes;
+        self.batcher.push(org, share, bytes);
+    }
+
+    /// Applies batches in one transaction, and in smaller ones where that fails, until each event is
+    /// written, refused or deferred.
+    async fn apply(&mut self, batches: Vec<Batch<Share>>) -> Result<(), Abandoned> {
+        let mut transactions = vec![batches];
+        while let Some(batches) = transactions.pop() {
+            let facts: Vec<_> = batches.iter().flat_map(facts).collect();
+            let applied = self.lane.apply(&facts).await;
+            match applied {
+                Ok(applied) => {
+                    self.outlet.status.database_works();
+                    for batch in batches {
+                        if applied.busy.contains(&batch.org) {
+                            self.batcher.defer(batch, Instant::now() + BUSY_WAIT);
+                        } else if applied.unknown.contains(&batch.org) {
+                            let detail = format!("organization {} does not exist", batch.org);
+                            self.refuse(batch, &Refusal::new(Reason::UnknownOrg, detail)).await;
+                        } else {
+                            self.outlet.settle(batch.events.into_iter().filter_map(Share::applied)).await;
+                        }
+                    }
+                }
+                Err(fault) if fault.is_outage() => {
+                    let wait = self.backoff.next_wait();
+                    self.outlet.status.database_fails(&fault, wait);
+                    self.outlet.wait(wait).await.ok_or(Abandoned)?;
+                    transactions.push(batches);
+                }
+                Err(fault) => {
+                    tracing::debug!(error = %fault, organizations = batches.len(), "transaction failed");
+                    self.isolate(batches, fault, &mut transactions).await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Splits until the culprit stands alone: organizations first, then halves.
+    async fn isolate(&mut self, mut batches: Vec<Batch<Share>>, fault: Fault, transactions: &mut Vec<Vec<Batch<Share>>>) {
+        if batches.len() > 1 {
+            transactions.extend(batches.into_iter().map(|batch| vec![batch]));
+            return;
+        }
+        let Some(mut batch) = batches.pop() else { return };
+        if let Fault::Conflict(_) = fault {
+            self.batcher.defer(batch, Instant::now() + BUSY_WAIT);
+        } else if batch.events.len() > 1 {
+            let second = batch.events.split_off(batch.events.len() / 2);
+            transactions.push(vec![Batch { org: batch.org, events: second }]);
+            transactions.push(vec![batch]);
+        } else if let Fault::Data(rejection) = fault {
+            self.refuse(batch, &Refusal::new(Reason::DatabaseRejected, rejection.to_string())).await;
+        } else {
+            let attempts = batch.events.first_mut().map_or(0, |share| {
+                share.attempts += 1;
+                share.attempts
+            });
+            if attempts < self.max_attempts {
+                self.batcher.defer(batch, Instant::now() + self.backoff.next_wait());
+            } else {
+                let detail = format!("failed {attempts} times: {fault}");
+                self.refuse(batch, &Refusal::new(Reason::RetriesExhausted, detail)).await;
+            }
+        }
+    }
+
+    async fn refuse(&mut self, batch: Batch<Share>, refusal: &Refusal) {
+        let refused = batch.events.into_iter().filter_map(|share| share.refused(refusal.clone()));
+        self.outlet.settle(refused).await;
+    }
+}
+
+fn facts(batch: &Batch<Share>) -> impl Iterator<Item = (Uuid, &Fact)> {
+    batch.events.iter().flat_map(|share| &share.event().facts).map(|fact| (batch.org, fact))
+}

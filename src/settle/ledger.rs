@@ -1,0 +1,167 @@
+//! Which deliveries of a channel are settled, and which acks say so.
+
+use std::collections::VecDeque;
+
+/// The right to settle one delivery, once: it is moved, never copied, and means something only to the
+/// ledger of the channel that the delivery came by.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "a delivery that is not settled stays with the broker's unacked ones"]
+pub struct Receipt {
+    tag: u64,
+}
+
+/// An ack to send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ack {
+    /// The delivery tag.
+    pub tag: u64,
+    /// Whether it stands for all before it too.
+    pub multiple: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    Settled,
+    Acked,
+}
+
+/// The deliveries of one channel, by tag; the broker counts them from 1 without gaps.
+#[derive(Debug)]
+pub struct Ledger {
+    /// Tag of the first in `deliveries`.
+    first: u64,
+    deliveries: VecDeque<State>,
+    /// Settled, but behind an open one.
+    stuck: usize,
+    /// More stuck ones than this are acked one by one, so that one slow event cannot use up the prefetch.
+    max_stuck: usize,
+}
+
+impl Ledger {
+    /// For a fresh channel.
+    #[must_use]
+    pub fn new(max_stuck: usize) -> Self {
+        Self { first: 1, deliveries: VecDeque::new(), stuck: 0, max_stuck }
+    }
+
+    /// Enters the next delivery; `None` if its tag is not the next one, which no sound broker sends.
+    pub fn enter(&mut self, tag: u64) -> Option<Receipt> {
+        let next = self.first + self.deliveries.len() as u64;
+        (tag == next).then(|| {
+            self.deliveries.push_back(State::Open);
+            Receipt { tag }
+        })
+    }
+
+    /// Strikes out deliveries.
+    pub fn settle(&mut self, receipts: impl IntoIterator<Item = Receipt>) {
+        for Receipt { tag } in receipts {
+            let at = usize::try_from(tag - self.first).ok();
+            if let Some(state @ State::Open) = at.and_then(|at| self.deliveries.get_mut(at)) {
+                *state = State::Settled;
+                self.stuck += 1;
+            }
+        }
+    }
+
+    /// Deliveries that are neither settled nor acked.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.deliveries.iter().filter(|state| **state == State::Open).count()
+    }
+
+    /// The acks that are due: one for the settled prefix, and one each for those that wait too long.
+    pub fn acks(&mut self) -> Vec<Ack> {
+        let mut acks = Vec::new();
+        let mut last = None;
+        while let Some(state @ (State::Settled | State::Acked)) = self.deliveries.front() {
+            // The ack must name a tag that is still unacked, or the broker closes the channel.
+            if *state == State::Settled {
+                last = Some(self.first);
+                self.stuck -= 1;
+            }
+            self.deliveries.pop_front();
+            self.first += 1;
+        }
+        acks.extend(last.map(|tag| Ack { tag, multiple: true }));
+        if self.stuck > self.max_stuck {
+            for (tag, state) in (self.first..).zip(&mut self.deliveries) {
+                if *state == State::Settled {
+                    *state = State::Acked;
+                    acks.push(Ack { tag, multiple: false });
+                }
+            }
+            self.stuck = 0;
+        }
+        acks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn enter(ledger: &mut Ledger, count: u64) -> Vec<Receipt> {
+        (1..=count).map(|tag| ledger.enter(tag).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_settled_prefix_is_one_ack() {
+        let mut ledger = Ledger::new(10);
+        let mut receipts = enter(&mut ledger, 5);
+        let last = receipts.pop();
+        ledger.settle(receipts.drain(1..));
+        assert_eq!(ledger.acks(), []);
+        ledger.settle(receipts);
+        assert_eq!(ledger.acks(), [Ack { tag: 4, multiple: true }]);
+        ledger.settle(last);
+        assert_eq!(ledger.acks(), [Ack { tag: 5, multiple: true }]);
+        assert_eq!(ledger.acks(), []);
+    }
+
+    #[test]
+    fn one_slow_delivery_does_not_hold_the_others() {
+        let mut ledger = Ledger::new(2);
+        let mut receipts = enter(&mut ledger, 4);
+        let slow = receipts.remove(0);
+        ledger.settle(receipts);
+        let single = |tag| Ack { tag, multiple: false };
+        assert_eq!(ledger.acks(), [single(2), single(3), single(4)]);
+        ledger.settle([slow]);
+        assert_eq!(ledger.acks(), [Ack { tag: 1, multiple: true }]);
+    }
+
+    #[test]
+    fn a_gap_in_the_tags_is_noticed() {
+        let mut ledger = Ledger::new(2);
+        assert!(ledger.enter(2).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn exactly_the_settled_are_acked_and_each_once(order in Just((1..=60_u64).collect::<Vec<_>>()).prop_shuffle(), steps in 1..9_usize, max_stuck in 0..20_usize) {
+            let mut ledger = Ledger::new(max_stuck);
+            let mut receipts: Vec<_> = enter(&mut ledger, 60).into_iter().map(Some).collect();
+            let (mut settled, mut unacked) = (BTreeSet::<u64>::new(), (1..=60).collect::<BTreeSet<u64>>());
+            for tags in order.chunks(steps) {
+                settled.extend(tags);
+                ledger.settle(tags.iter().filter_map(|tag| receipts[usize::try_from(*tag).unwrap() - 1].take()));
+                for ack in ledger.acks() {
+                    prop_assert!(unacked.contains(&ack.tag), "the broker does not know tag {}", ack.tag);
+                    let acked: Vec<_> = unacked.iter().copied().filter(|tag| *tag == ack.tag || ack.multiple && *tag < ack.tag).collect();
+                    for tag in acked {
+                        prop_assert!(settled.contains(&tag), "{tag} was acked and is open");
+                        unacked.remove(&tag);
+                    }
+                }
+                prop_assert_eq!(ledger.open(), 60 - settled.len());
+            }
+            prop_assert!(unacked.is_empty());
+        }
+    }
+}

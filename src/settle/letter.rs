@@ -1,0 +1,129 @@
+//! Publishing dead letters: the receipt is given back only when a queue has the letter.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::Receipt;
+use crate::{
+    broker::{self, PublishError, Publisher, Topology},
+    decode::Refusal,
+    retry::Backoff,
+    settings::Settings,
+};
+
+/// What is kept of an event until it is settled: enough for a dead letter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Letter {
+    /// The exact bytes.
+    pub body: Vec<u8>,
+    /// As published.
+    pub routing_key: String,
+}
+
+/// A refused event on its way to the dead letters.
+#[derive(Debug)]
+pub struct Refused {
+    /// What it was.
+    pub letter: Letter,
+    /// Why.
+    pub refusal: Refusal,
+    /// For settling the delivery afterwards.
+    pub receipt: Receipt,
+}
+
+/// Letters that are published before their confirms are awaited.
+const WINDOW: usize = 64;
+
+/// Publishes refused events until `refused` closes, each as often as it takes, and hands their receipts
+/// to `settled`; `count` hears how many. Gives up what is left when `abandon` is cancelled while the broker is away.
+pub async fn publish_letters(
+    settings: &Settings,
+    topology: &Topology,
+    mut refused: mpsc::Receiver<Refused>,
+    settled: mpsc::Sender<Vec<Receipt>>,
+    abandon: CancellationToken,
+    count: impl Fn(usize),
+) {
+    let mut post = Post { settings, topology, publisher: None };
+    let mut backoff = Backoff::new(&settings.retry);
+    let mut waiting = Vec::new();
+    while !waiting.is_empty() || refused.recv_many(&mut waiting, WINDOW).await > 0 {
+        let (receipts, failed) = post.publish(std::mem::take(&mut waiting)).await;
+        count(receipts.len());
+        if !receipts.is_empty() && settled.send(receipts).await.is_err() {
+            break;
+        }
+        let Some((error, left)) = failed else { continue };
+        waiting = left;
+        let wait = backoff.next_wait();
+        tracing::warn!(error, letters = waiting.len(), retry_in_ms = millis(wait), "dead letters wait for the broker");
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = abandon.cancelled() => break,
+        }
+    }
+    if let Some(publisher) = post.publisher {
+        publisher.close().await;
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+struct Post<'a> {
+    settings: &'a Settings,
+    topology: &'a Topology,
+    publisher: Option<Publisher>,
+}
+
+impl Post<'_> {
+    /// The receipts of what is published, and what is not, with the reason.
+    async fn publish(&mut self, letters: Vec<Refused>) -> (Vec<Receipt>, Option<(String, Vec<Refused>)>) {
+        let publisher = match self.publisher.take() {
+            Some(publisher) => publisher,
+            None => match Publisher::open(&self.settings.broker).await {
+                Ok(publisher) => publisher,
+                Err(error) => return (Vec::new(), Some((format!("{error:#}"), letters))),
+            },
+        };
+        let exchange = self.topology.dead_exchange();
+        let mut sent = Vec::new();
+        for refused in letters {
+            let headers = broker::reason_headers(&refused.refusal);
+            let confirm = publisher.send(&exchange, &refused.letter.routing_key, headers, &refused.letter.body).await;
+            sent.push((refused, confirm));
+        }
+        let (mut receipts, mut left, mut failure) = (Vec::new(), Vec::new(), None);
+        for (refused, confirm) in sent {
+            let published = match confirm {
+                Ok(confirm) => confirm.confirmed().await,
+                Err(error) => Err(error),
+            };
+            match published {
+                Ok(()) => {
+                    tracing::debug!(reason = refused.refusal.reason.code(), detail = refused.refusal.detail, "dead letter published");
+                    receipts.push(refused.receipt);
+                }
+                Err(error) => {
+                    left.push(refused);
+                    failure = Some(error);
+                }
+            }
+        }
+        match &failure {
+            None => self.publisher = Some(publisher),
+            Some(PublishError::Broken(_) | PublishError::Refused) => publisher.close().await,
+            Some(PublishError::Unroutable(_)) => {
+                publisher.close().await;
+                // Somebody deleted the queue; without it nothing would ever be routed.
+                if let Err(error) = broker::declare(&self.settings.broker).await {
+                    tracing::warn!(error = format!("{error:#}"), "declaring the dead queue again");
+                }
+            }
+        }
+        (receipts, failure.map(|error| (error.to_string(), left)))
+    }
+}
