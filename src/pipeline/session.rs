@@ -182,7 +182,7 @@ impl Session<'_> {
 
     async fn take(&mut self, delivery: Delivery) -> anyhow::Result<()> {
         let Delivery { tag, body, routing_key, redelivered, delivery_count } = delivery;
-        let receipt = self.ledger.enter(tag).ok_or_else(|| anyhow!("delivery tag {tag} is out of order"))?;
+        let receipt = self.ledger.enter(tag).ok_or_else(|| anyhow!("delivery tag {tag} came twice"))?;
         self.worker.status.counts.received.add(1);
         let letter = Letter { body, routing_key };
         let max_redeliveries = u64::from(self.worker.settings.limits.max_redeliveries);

@@ -78,7 +78,12 @@ impl Running {
     }
 
     /// Asks `probe` until it says yes.
-    pub(super) async fn ready(&mut self, log: &Path, secret: &Secret, mut probe: impl AsyncFnMut() -> bool) -> Result<()> {
+    pub(super) async fn ready(
+        &mut self,
+        log: &Path,
+        secret: &Secret,
+        mut probe: impl AsyncFnMut() -> bool,
+    ) -> Result<()> {
         let deadline = Instant::now() + READY_WITHIN;
         while !probe().await {
             if let Some(status) = self.child.try_wait()? {

@@ -20,8 +20,9 @@ const OUTPUT_LINES_SHOWN: usize = 30;
 
 /// Installs the packages that are its arguments, without starting their services. Runs as root.
 ///
-/// One script instead of steps from here, so that it finishes and takes its policy away even when the owner dies. The lock
-/// keeps two owners from installing at once. The first attempt fails where package lists are missing or out of date.
+/// One script instead of steps from here, so that it finishes and takes its policy away even when the owner
+/// dies. The lock keeps two owners from installing at once. The first attempt fails where package lists are
+/// missing or out of date.
 const SCRIPT: &str = r#"
 exec 2>&1 9</var/lib/dpkg && flock 9 || exit
 trap 'exit 130' INT TERM HUP
@@ -89,7 +90,8 @@ async fn install(packages: &[&str]) -> Result<()> {
         match ended {
             Some(status) if status.success() => return Ok(()),
             Some(status) => {
-                bail!("apt-get failed ({status}):\n{}", lines[lines.len().saturating_sub(OUTPUT_LINES_SHOWN)..].concat())
+                let last = lines[lines.len().saturating_sub(OUTPUT_LINES_SHOWN)..].concat();
+                bail!("apt-get failed ({status}):\n{}", last.trim_end())
             }
             None => sleep(Duration::from_millis(200)).await,
         }
@@ -149,7 +151,10 @@ mod tests {
 
     #[test]
     fn progress_of_apt_is_one_short_line_per_package() {
-        assert_eq!(progress("Setting up libecpg6:amd64 (15.1-0) ..."), Some("apt-get: setting up libecpg6:amd64".into()));
+        assert_eq!(
+            progress("Setting up libecpg6:amd64 (15.1-0) ..."),
+            Some("apt-get: setting up libecpg6:amd64".into())
+        );
         assert_eq!(progress("Selecting previously unselected package socat."), None);
     }
 }
