@@ -76,7 +76,10 @@ mod tests {
     #[tokio::test]
     async fn lines_are_bytes_and_blank_ones_count() {
         let some = |text: &[u8]| Some(text.to_vec());
-        assert_eq!(lines(b"a\xff\r\n\nlast one", 99).await, [(1, some(b"a\xff\r")), (2, some(b"")), (3, some(b"last one"))]);
+        assert_eq!(
+            lines(b"a\xff\r\n\nlast one", 99).await,
+            [(1, some(b"a\xff\r")), (2, some(b"")), (3, some(b"last one"))]
+        );
         assert_eq!(lines(b"a\n", 99).await, [(1, some(b"a"))]);
         assert_eq!(lines(b"", 99).await, []);
     }

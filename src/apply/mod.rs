@@ -77,13 +77,17 @@ impl Lane {
 
     /// Runs something on the connection. It is kept only after success: what an error or the time limit
     /// leaves behind on it is never found by the next transaction.
-    pub(crate) async fn bounded<T>(&mut self, work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Fault>) -> Result<T, Fault> {
+    pub(crate) async fn bounded<T>(
+        &mut self,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => database::connect(&self.settings).await?,
         };
         let done = tokio::time::timeout(self.settings.transaction_timeout, work(&mut connection)).await;
-        let done = done.map_err(|_| Fault::Outage(format!("no answer within {:?}", self.settings.transaction_timeout)))??;
+        let done =
+            done.map_err(|_| Fault::Outage(format!("no answer within {:?}", self.settings.transaction_timeout)))??;
         self.connection = Some(connection);
         Ok(done)
     }

@@ -45,7 +45,10 @@ macro_rules! columns {
 }
 
 /// The organizations whose resolver locks could be had.
-pub(super) async fn lock_resolvers(connection: &mut PgConnection, orgs: &HashSet<Uuid>) -> Result<HashSet<Uuid>, Fault> {
+pub(super) async fn lock_resolvers(
+    connection: &mut PgConnection,
+    orgs: &HashSet<Uuid>,
+) -> Result<HashSet<Uuid>, Fault> {
     let mut slots: Vec<i32> = orgs.iter().map(resolver_slot).collect();
     slots.sort_unstable();
     slots.dedup();
@@ -59,13 +62,19 @@ fn resolver_slot(org: &Uuid) -> i32 {
     i32::from(org.as_bytes()[15])
 }
 
-pub(super) async fn find_organizations(connection: &mut PgConnection, orgs: &HashSet<Uuid>) -> Result<HashSet<Uuid>, Fault> {
+pub(super) async fn find_organizations(
+    connection: &mut PgConnection,
+    orgs: &HashSet<Uuid>,
+) -> Result<HashSet<Uuid>, Fault> {
     let orgs: Vec<_> = orgs.iter().copied().collect();
     let query = sqlx::query_scalar(include_str!("sql/find_organizations.sql")).bind(orgs);
     Ok(query.fetch_all(connection).await?.into_iter().collect())
 }
 
-pub(super) async fn find_active_groups(connection: &mut PgConnection, chats: &[i64]) -> Result<Vec<(i64, Uuid)>, Fault> {
+pub(super) async fn find_active_groups(
+    connection: &mut PgConnection,
+    chats: &[i64],
+) -> Result<Vec<(i64, Uuid)>, Fault> {
     Ok(sqlx::query_as(include_str!("sql/find_active_groups.sql")).bind(chats).fetch_all(connection).await?)
 }
 
@@ -98,7 +107,10 @@ pub(super) async fn resolve_participants(connection: &mut PgConnection, plan: &P
     Ok(resolved.into_iter().map(|(org, user, participant)| ((org, user), participant)).collect())
 }
 
-pub(super) async fn write_memberships(connection: &mut PgConnection, rows: &BTreeMap<MembershipKey, Membership>) -> Result<(), Fault> {
+pub(super) async fn write_memberships(
+    connection: &mut PgConnection,
+    rows: &BTreeMap<MembershipKey, Membership>,
+) -> Result<(), Fault> {
     columns!(rows => |(&(org, participant, chat), row)| {
         orgs: Uuid = org,
         participants: Uuid = participant,
@@ -246,7 +258,10 @@ pub(super) async fn add_metrics(connection: &mut PgConnection, additions: &Addit
     Ok(())
 }
 
-pub(super) async fn write_groups(connection: &mut PgConnection, rows: &BTreeMap<ChatKey, Group<'_>>) -> Result<(), Fault> {
+pub(super) async fn write_groups(
+    connection: &mut PgConnection,
+    rows: &BTreeMap<ChatKey, Group<'_>>,
+) -> Result<(), Fault> {
     columns!(rows => |(&(org, chat), row)| {
         orgs: Uuid = org,
         chats: i64 = chat,

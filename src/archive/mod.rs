@@ -37,7 +37,12 @@ struct Row {
 
 /// Moves dead letters until `stop` is cancelled.
 pub async fn run(settings: Arc<Settings>, status: Arc<Status>, stop: CancellationToken) {
-    let mut archivist = Archivist { lane: Lane::new(settings.database.clone()), backoff: Backoff::new(&settings.retry), settings, status };
+    let mut archivist = Archivist {
+        lane: Lane::new(settings.database.clone()),
+        backoff: Backoff::new(&settings.retry),
+        settings,
+        status,
+    };
     while !stop.is_cancelled() {
         if let Err(error) = archivist.session(&stop).await {
             let wait = archivist.backoff.next_wait();

@@ -38,7 +38,8 @@ pub fn needs_a_person(error: &lapin::Error) -> bool {
     match error.kind() {
         // ACCESS_REFUSED, PRECONDITION_FAILED, NOT_ALLOWED
         ErrorKind::ProtocolError(error) => {
-            matches!(error.kind(), AMQPErrorKind::Soft(_) | AMQPErrorKind::Hard(_)) && [403, 406, 530].contains(&error.get_id())
+            matches!(error.kind(), AMQPErrorKind::Soft(_) | AMQPErrorKind::Hard(_))
+                && [403, 406, 530].contains(&error.get_id())
         }
         _ => false,
     }

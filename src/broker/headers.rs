@@ -24,11 +24,16 @@ pub fn reason_headers(refusal: &Refusal) -> FieldTable {
 /// The refusal that a dead letter's headers tell; without a known reason it is a foreign one.
 #[must_use]
 pub fn refusal(headers: &FieldTable) -> Refusal {
-    let text = |name: &str| headers.inner().get(name).map(|value| scalar(value)).and_then(|value| value.as_str().map(str::to_owned));
+    let text = |name: &str| {
+        headers.inner().get(name).map(|value| scalar(value)).and_then(|value| value.as_str().map(str::to_owned))
+    };
     let detail = text(DETAIL).unwrap_or_default();
     match text(REASON).and_then(|code| code.parse().ok()) {
         Some(reason) => Refusal::new(reason, detail),
-        None => Refusal::new(Reason::Foreign, if detail.is_empty() { "without a reason that rollcall gives".into() } else { detail }),
+        None => Refusal::new(
+            Reason::Foreign,
+            if detail.is_empty() { "without a reason that rollcall gives".into() } else { detail },
+        ),
     }
 }
 
@@ -77,7 +82,9 @@ fn value_at(value: &AMQPValue, depth: usize) -> Value {
         AMQPValue::ShortString(value) => json!(sound(value.as_str().as_bytes())),
         AMQPValue::LongString(value) => json!(sound(value.as_bytes())),
         AMQPValue::ByteArray(value) => json!(sound(value.as_slice())),
-        AMQPValue::FieldArray(values) if depth < MAX_DEPTH => values.as_slice().iter().map(|value| value_at(value, depth + 1)).collect(),
+        AMQPValue::FieldArray(values) if depth < MAX_DEPTH => {
+            values.as_slice().iter().map(|value| value_at(value, depth + 1)).collect()
+        }
         AMQPValue::FieldTable(table) => object(table, depth),
         AMQPValue::FieldArray(_) => json!("…"),
         AMQPValue::Void => Value::Null,

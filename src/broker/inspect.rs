@@ -65,7 +65,8 @@ pub async fn remove(settings: &settings::Broker) -> anyhow::Result<()> {
         }
         Ok(())
     };
-    let removed = removing.await.map_err(|error: lapin::Error| anyhow!(describe(&error)).context("removing the topology"));
+    let removed =
+        removing.await.map_err(|error: lapin::Error| anyhow!(describe(&error)).context("removing the topology"));
     close(connection).await;
     removed
 }

@@ -48,7 +48,10 @@ impl Publisher {
     pub async fn open(settings: &settings::Broker) -> anyhow::Result<Self> {
         let connection = connect(settings, "rollcall publish").await?;
         let channel = connection.create_channel().await.map_err(|error| anyhow::anyhow!(describe(&error)))?;
-        channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(|error| anyhow::anyhow!(describe(&error)))?;
+        channel
+            .confirm_select(ConfirmSelectOptions::default())
+            .await
+            .map_err(|error| anyhow::anyhow!(describe(&error)))?;
         Ok(Self { connection, channel, confirm_timeout: settings.confirm_timeout })
     }
 
@@ -57,8 +60,17 @@ impl Publisher {
     /// # Errors
     ///
     /// When the connection is broken or stays blocked.
-    pub async fn send(&self, exchange: &str, routing_key: &str, headers: FieldTable, body: &[u8]) -> Result<Unconfirmed, PublishError> {
-        let properties = BasicProperties::default().with_delivery_mode(2).with_content_type("application/json".into()).with_headers(headers);
+    pub async fn send(
+        &self,
+        exchange: &str,
+        routing_key: &str,
+        headers: FieldTable,
+        body: &[u8],
+    ) -> Result<Unconfirmed, PublishError> {
+        let properties = BasicProperties::default()
+            .with_delivery_mode(2)
+            .with_content_type("application/json".into())
+            .with_headers(headers);
         let options = BasicPublishOptions { mandatory: true, ..Default::default() };
         let sending = self.channel.basic_publish(exchange.into(), routing_key.into(), options, body, properties);
         match tokio::time::timeout(self.confirm_timeout, sending).await {

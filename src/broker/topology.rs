@@ -72,7 +72,10 @@ pub async fn declare(settings: &settings::Broker) -> anyhow::Result<Topology> {
     let topology = Topology::new(settings);
     match try_declare(settings, &topology).await {
         Err(error) if topology.partitions > 1 && is_unknown_exchange_type(&error) => {
-            tracing::warn!("the broker has no x-consistent-hash exchange: one partition instead of {}", topology.partitions);
+            tracing::warn!(
+                "the broker has no x-consistent-hash exchange: one partition instead of {}",
+                topology.partitions
+            );
             let topology = Topology { partitions: 1, ..topology };
             try_declare(settings, &topology).await.map_err(explain)?;
             Ok(topology)
@@ -100,7 +103,9 @@ fn explain(error: DeclareError) -> anyhow::Error {
         DeclareError::Refused { name, source } => {
             let text = anyhow!(describe(&source));
             if matches!(source.kind(), lapin::ErrorKind::ProtocolError(error) if error.get_id() == 406) {
-                return text.context(format!("{name} exists with other arguments: drain and delete it, or choose another broker.prefix"));
+                return text.context(format!(
+                    "{name} exists with other arguments: drain and delete it, or choose another broker.prefix"
+                ));
             }
             text.context(format!("declaring {name}"))
         }

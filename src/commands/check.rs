@@ -37,7 +37,8 @@ pub(super) async fn run(settings: &Settings, args: &Args) -> Result<(), Failure>
         Finding { what: "database", result: check_database(settings).await },
         Finding { what: "broker", result: check_broker(settings).await },
     ];
-    let troubled: Vec<_> = findings.iter().filter(|finding| finding.result.is_err()).map(|finding| finding.what).collect();
+    let troubled: Vec<_> =
+        findings.iter().filter(|finding| finding.result.is_err()).map(|finding| finding.what).collect();
     if args.json {
         let shown = findings.iter().map(|finding| match &finding.result {
             Ok(news) => json!({ "what": finding.what, "ok": true, "found": news }),
@@ -61,7 +62,9 @@ pub(super) async fn run(settings: &Settings, args: &Args) -> Result<(), Failure>
 fn print(settings: &Settings, as_json: bool) {
     if as_json {
         let sections = settings.shown().into_iter().map(|(section, keys)| {
-            let keys = keys.into_iter().map(|(key, value)| (key.to_owned(), serde_json::from_str(&value).unwrap_or(Value::String(value))));
+            let keys = keys
+                .into_iter()
+                .map(|(key, value)| (key.to_owned(), serde_json::from_str(&value).unwrap_or(Value::String(value))));
             (section.to_owned(), Value::Object(keys.collect()))
         });
         println!("{}", Value::Object(sections.collect()));
@@ -92,7 +95,9 @@ async fn check_database(settings: &Settings) -> Checked {
     };
     match database::schema(&mut connection).await {
         Ok(Schema::Current) => {}
-        Ok(Schema::Behind(missing)) => return trouble(format!("{missing} migrations are missing"), "run rollcall migrate"),
+        Ok(Schema::Behind(missing)) => {
+            return trouble(format!("{missing} migrations are missing"), "run rollcall migrate");
+        }
         Err(fault) => return trouble(fault, "give the user rights on the schema, or run rollcall migrate"),
     }
     match facts(&mut connection).await {
@@ -122,13 +127,17 @@ async fn check_broker(settings: &Settings) -> Checked {
         return trouble("no URL", "set AMQP_URL");
     }
     match broker::inspect(&settings.broker).await {
-        Err(error) => trouble(format!("{error:#}"), "start RabbitMQ, or correct broker.url; the server's log says more"),
+        Err(error) => {
+            trouble(format!("{error:#}"), "start RabbitMQ, or correct broker.url; the server's log says more")
+        }
         Ok(queues) => {
             let missing = queues.iter().filter(|queue| queue.messages.is_none()).count();
             let waiting: u64 = queues.iter().filter_map(|queue| queue.messages).map(u64::from).sum();
             Ok(match missing {
                 0 => format!("{} queues, {waiting} messages ready", queues.len()),
-                _ => format!("reachable; {missing} of {} queues are declared by the first publish or run", queues.len()),
+                _ => {
+                    format!("reachable; {missing} of {} queues are declared by the first publish or run", queues.len())
+                }
             })
         }
     }

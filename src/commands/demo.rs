@@ -257,7 +257,12 @@ struct Summary {
 }
 
 impl Summary {
-    async fn read(connection: &mut PgConnection, told: Told, report: publish::Report, seconds: f64) -> anyhow::Result<Self> {
+    async fn read(
+        connection: &mut PgConnection,
+        told: Told,
+        report: publish::Report,
+        seconds: f64,
+    ) -> anyhow::Result<Self> {
         let rows = sqlx::query_as(
             "select * from (values
                 ('participants', (select count(*) from participants)),
@@ -284,7 +289,11 @@ impl std::fmt::Display for Summary {
         writeln!(f, "\nevents in             {events:>9}   {}", self.report)?;
         writeln!(f, "duplicates absorbed   {redelivered:>9}   published again, no row and no count changed by them")?;
         writeln!(f, "bad events            {bad:>9}   kept as dead letters, their neighbours unharmed")?;
-        writeln!(f, "applied in            {:>7.1} s   {rate:.0} events/s by {REPLICAS} replicas, start included", self.seconds)?;
+        writeln!(
+            f,
+            "applied in            {:>7.1} s   {rate:.0} events/s by {REPLICAS} replicas, start included",
+            self.seconds
+        )?;
         writeln!(f, "\nrows out")?;
         for (name, rows) in &self.rows {
             writeln!(f, "  {name:<19} {rows:>9}")?;
@@ -303,7 +312,10 @@ mod tests {
 
     #[test]
     fn only_the_database_of_a_url_changes() {
-        assert_eq!(with_database("postgres://u:p@h:5432/a?sslmode=require", "b"), "postgres://u:p@h:5432/b?sslmode=require");
+        assert_eq!(
+            with_database("postgres://u:p@h:5432/a?sslmode=require", "b"),
+            "postgres://u:p@h:5432/b?sslmode=require"
+        );
         assert_eq!(with_database("postgres://h", "b"), "postgres://h/b");
     }
 }

@@ -62,7 +62,9 @@ impl Cli {
     pub async fn run(self) -> Result<(), Failure> {
         match self.command {
             // These two bring their own servers, or take their URLs from the environment alone.
-            Command::Servers(args) => servers::run(args).await.remedy("install the packages postgresql and rabbitmq-server"),
+            Command::Servers(args) => {
+                servers::run(args).await.remedy("install the packages postgresql and rabbitmq-server")
+            }
             Command::Demo(args) => demo::run(&args).await,
             Command::Run => run::run(self.sources.settings()?).await,
             Command::Migrate => migrate::run(&*self.sources.settings()?).await,
@@ -79,14 +81,21 @@ impl SettingsArgs {
             Some(path) => match fs::read_to_string(&path) {
                 Ok(text) => Some((path, text)),
                 Err(error) => {
-                    return Err(Failure::usage(format!("reading {}: {error}", path.display()), "name a readable file with --config"));
+                    return Err(Failure::usage(
+                        format!("reading {}: {error}", path.display()),
+                        "name a readable file with --config",
+                    ));
                 }
             },
         };
-        let environment = env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let environment =
+            env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
         let sources = Sources { file, environment: environment.collect(), flags: self.set.clone() };
         Settings::load(&sources).map(Arc::new).map_err(|faults| {
-            let remedy = format!("correct what is named above; config/default.toml explains every setting ({} wrong)", faults.0.len());
+            let remedy = format!(
+                "correct what is named above; config/default.toml explains every setting ({} wrong)",
+                faults.0.len()
+            );
             Failure::usage(faults, remedy)
         })
     }
@@ -95,7 +104,10 @@ impl SettingsArgs {
 /// The URL, which the command cannot do without.
 fn required<'a>(url: &'a SecretUrl, setting: &str, variable: &str) -> Result<&'a SecretUrl, Failure> {
     if url.is_empty() {
-        return Err(Failure::usage(format!("{setting} is not set"), format!("set {variable}, or {setting} in {}", settings::DEFAULT_FILE)));
+        return Err(Failure::usage(
+            format!("{setting} is not set"),
+            format!("set {variable}, or {setting} in {}", settings::DEFAULT_FILE),
+        ));
     }
     Ok(url)
 }

@@ -39,13 +39,19 @@ pub(super) async fn run(settings: &Arc<Settings>, args: &Args) -> Result<(), Fai
     let is_stdin = args.file.as_os_str() == "-";
     let progress = ProgressBar::new(0);
     let input: Box<dyn AsyncBufRead + Unpin + Send> = if is_stdin {
-        progress.set_style(ProgressStyle::with_template("{spinner} {pos} events, {per_sec}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        progress.set_style(
+            ProgressStyle::with_template("{spinner} {pos} events, {per_sec}")
+                .unwrap_or_else(|_| ProgressStyle::default_spinner()),
+        );
         Box::new(BufReader::new(tokio::io::stdin()))
     } else {
         let naming = format!("reading {}", args.file.display());
         let file = File::open(&args.file).await.map_err(|error| anyhow::anyhow!("{naming}: {error}"));
         let file = file.remedy("name a readable file, or - for standard input")?;
-        progress.set_style(ProgressStyle::with_template("{spinner} {pos} events, {per_sec} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        progress.set_style(
+            ProgressStyle::with_template("{spinner} {pos} events, {per_sec} {msg}")
+                .unwrap_or_else(|_| ProgressStyle::default_spinner()),
+        );
         Box::new(BufReader::with_capacity(1 << 16, file))
     };
     let report = publish(settings, input, args.raw, &progress).await?;
@@ -98,7 +104,9 @@ pub(super) async fn publish(
         max_clock_skew: settings.limits.max_clock_skew,
         store_text: true,
     };
-    while let Some(line) = lines.next().await.remedy("the input could not be read to its end; publish it again, nothing counts twice")? {
+    while let Some(line) =
+        lines.next().await.remedy("the input could not be read to its end; publish it again, nothing counts twice")?
+    {
         let Line { number, body } = line;
         let judged = body.ok_or_else(|| "longer than any broker takes".to_owned()).and_then(|body| {
             let decoded = decode::decode(&body, &limits, clock::now());
@@ -155,7 +163,10 @@ impl<'a> Outbox<'a> {
             self.confirm_first(progress).await;
         }
         if let Some(publisher) = &self.publisher {
-            match publisher.send(&self.exchange, &message.routing_key, lapin::types::FieldTable::default(), &message.body).await {
+            match publisher
+                .send(&self.exchange, &message.routing_key, lapin::types::FieldTable::default(), &message.body)
+                .await
+            {
                 Ok(unconfirmed) => message.unconfirmed = Some(unconfirmed),
                 Err(error) => self.lose(&error, progress).await,
             }
@@ -217,7 +228,10 @@ impl<'a> Outbox<'a> {
         };
         let mut failed = None;
         for message in &mut self.window {
-            match publisher.send(&self.exchange, &message.routing_key, lapin::types::FieldTable::default(), &message.body).await {
+            match publisher
+                .send(&self.exchange, &message.routing_key, lapin::types::FieldTable::default(), &message.body)
+                .await
+            {
                 Ok(unconfirmed) => message.unconfirmed = Some(unconfirmed),
                 Err(error) => {
                     failed = Some(error);

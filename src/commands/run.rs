@@ -21,7 +21,8 @@ pub(super) async fn run(settings: Arc<Settings>) -> Result<(), Failure> {
     needs_broker(&settings)?;
     log::start(&settings.log).remedy("log.filter is written like RUST_LOG: info,rollcall=debug")?;
     let signals = Signals::listen().remedy(CHECK)?;
-    let listener = http::listen(settings.http.listen).await.remedy("choose another http.listen; port 0 takes a free one")?;
+    let listener =
+        http::listen(settings.http.listen).await.remedy("choose another http.listen; port 0 takes a free one")?;
     let address = listener.local_addr().remedy(CHECK)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), http.address = %address, "starting");
 

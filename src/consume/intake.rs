@@ -61,7 +61,11 @@ impl Intake {
     /// # Errors
     ///
     /// When the broker is away or the queue is not there.
-    pub async fn open_dead(settings: &settings::Broker, topology: &Topology, prefetch: u16) -> anyhow::Result<DeadIntake> {
+    pub async fn open_dead(
+        settings: &settings::Broker,
+        topology: &Topology,
+        prefetch: u16,
+    ) -> anyhow::Result<DeadIntake> {
         let mut intake = Self::connect(settings, "rollcall archive", prefetch).await?;
         intake.consume(&topology.dead_queue(), FieldTable::default()).await?;
         Ok(DeadIntake(intake))
@@ -75,13 +79,17 @@ impl Intake {
             channel.basic_qos(prefetch, BasicQosOptions { global: false }).await?;
             Ok(channel)
         };
-        let channel = opening.await.map_err(|error: lapin::Error| anyhow!(describe(&error))).context("opening a channel")?;
+        let channel =
+            opening.await.map_err(|error: lapin::Error| anyhow!(describe(&error))).context("opening a channel")?;
         Ok(Self { connection, channel, deliveries: SelectAll::new(), consumers: Vec::new() })
     }
 
     async fn consume(&mut self, queue: &str, arguments: FieldTable) -> anyhow::Result<()> {
         let starting = self.channel.basic_consume(queue.into(), "".into(), BasicConsumeOptions::default(), arguments);
-        let consumer = starting.await.map_err(|error| anyhow!(describe(&error))).with_context(|| format!("consuming from {queue}"))?;
+        let consumer = starting
+            .await
+            .map_err(|error| anyhow!(describe(&error)))
+            .with_context(|| format!("consuming from {queue}"))?;
         self.consumers.push(consumer.tag().to_string());
         // The stream must not be polled past its end, so the end becomes an item.
         self.deliveries.push(consumer.map(Some).chain(stream::iter([None])).boxed());

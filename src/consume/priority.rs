@@ -9,7 +9,8 @@ const PRIORITIES: u64 = 1_000_000;
 pub fn priority(replica: &str, partition: usize) -> i32 {
     // FNV-1a with a final mix: must be the same in every process and release, unlike std's hasher.
     let bytes = replica.bytes().chain([0]).chain((partition as u64).to_le_bytes());
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let hash =
+        bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     let mixed = (hash ^ (hash >> 31)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     i32::try_from((mixed >> 20) % PRIORITIES).unwrap_or_default()
 }

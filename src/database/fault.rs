@@ -55,7 +55,9 @@ impl From<sqlx::Error> for Fault {
             return match &error {
                 sqlx::Error::Io(cause) => Self::Outage(cause.to_string()),
                 sqlx::Error::Tls(cause) => Self::Outage(format!("TLS: {cause}")),
-                sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed | sqlx::Error::BeginFailed => Self::Outage("protocol broken".into()),
+                sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed | sqlx::Error::BeginFailed => {
+                    Self::Outage("protocol broken".into())
+                }
                 sqlx::Error::Configuration(_) => Self::Setup("connection settings".into()),
                 // The remaining kinds may quote values.
                 _ => Self::Unknown("unexpected answer".into()),
@@ -106,7 +108,8 @@ mod tests {
 
     #[test]
     fn outages_never_look_like_data() {
-        for state in ["57P01", "57P02", "57P03", "25006", "53100", "53200", "53300", "08006", "58030", "25P02", "25P03"] {
+        for state in ["57P01", "57P02", "57P03", "25006", "53100", "53200", "53300", "08006", "58030", "25P02", "25P03"]
+        {
             assert!(matches!(fault(state), Fault::Outage(_)), "{state}");
         }
         for state in ["42P01", "42703", "42501", "42P10", "28P01", "3D000", "0A000", "26000"] {

@@ -92,7 +92,8 @@ pub async fn schema(connection: &mut PgConnection) -> Result<Schema, Fault> {
         let table = MIGRATOR.table_name.clone();
         connection.list_applied_migrations(&table).await.map_err(|error| Fault::Setup(error.to_string()))?
     };
-    let is_missing = |migration: &&sqlx::migrate::Migration| applied.iter().all(|applied| applied.version != migration.version);
+    let is_missing =
+        |migration: &&sqlx::migrate::Migration| applied.iter().all(|applied| applied.version != migration.version);
     Ok(match MIGRATOR.iter().filter(is_missing).count() {
         0 => Schema::Current,
         missing => Schema::Behind(missing),

@@ -181,16 +181,29 @@ impl<'a> Content<'a> {
             None => {
                 let text = self.text.optional("text")?;
                 let caption = self.caption.optional("caption")?;
-                let (counts, path) = if text.is_some() { (self.entities, "entities") } else { (self.caption_entities, "caption_entities") };
+                let (counts, path) = if text.is_some() {
+                    (self.entities, "entities")
+                } else {
+                    (self.caption_entities, "caption_entities")
+                };
                 let counts = counts.optional(path)?.unwrap_or_default();
                 let thread_id = self.message_thread_id.optional("message_thread_id")?;
                 let reply = self.reply_to_message.optional("reply_to_message")?;
-                let replied_to = reply.map(|reply| reply.message_id.required("reply_to_message.message_id")).transpose()?;
+                let replied_to =
+                    reply.map(|reply| reply.message_id.required("reply_to_message.message_id")).transpose()?;
                 let is_under_topic = replied_to.is_some()
                     && replied_to == thread_id
                     && self.is_topic_message.optional("is_topic_message")?.unwrap_or(false);
                 let media = content.filter(|&content| content != "text");
-                Happened::Message(Written { is_edit, thread_id, replied_to, is_under_topic, media, text: text.or(caption), counts })
+                Happened::Message(Written {
+                    is_edit,
+                    thread_id,
+                    replied_to,
+                    is_under_topic,
+                    media,
+                    text: text.or(caption),
+                    counts,
+                })
             }
         };
         Ok(Some(Told { people, chat, date, edit_date, message_id, what }))
@@ -403,7 +416,9 @@ fn positive_id(id: Integer, path: &str) -> Result<i64, Refusal> {
 
 fn date(date: Integer, latest: Seconds, path: &str) -> Result<Seconds, Refusal> {
     match date {
-        Some(date) if date < EARLIEST => Err(Refusal::new(Reason::InvalidEvent, format!("{path} {date} is before 2013"))),
+        Some(date) if date < EARLIEST => {
+            Err(Refusal::new(Reason::InvalidEvent, format!("{path} {date} is before 2013")))
+        }
         Some(date) if date <= latest => Ok(date),
         _ => Err(Refusal::new(Reason::InvalidEvent, format!("{path} is too far in the future"))),
     }

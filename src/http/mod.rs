@@ -36,6 +36,8 @@ pub async fn serve(listener: TcpListener, status: Arc<Status>, stop: Cancellatio
 async fn ready(State(status): State<Arc<Status>>) -> (StatusCode, Json<Value>) {
     let troubles = status.troubles();
     let code = if troubles.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let told = |name| troubles.iter().find(|(dependency, _)| *dependency == name).map_or("ok", |(_, trouble)| trouble.as_str());
+    let told = |name| {
+        troubles.iter().find(|(dependency, _)| *dependency == name).map_or("ok", |(_, trouble)| trouble.as_str())
+    };
     (code, Json(json!({ "ready": troubles.is_empty(), "database": told("database"), "broker": told("broker") })))
 }

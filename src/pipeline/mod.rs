@@ -94,7 +94,9 @@ impl Worker {
         let mut connection = database::connect_plainly(&self.settings.database).await?;
         match database::schema(&mut connection).await? {
             Schema::Current => Ok(()),
-            Schema::Behind(missing) => Err(Fault::Setup(format!("{missing} migrations are missing: run rollcall migrate"))),
+            Schema::Behind(missing) => {
+                Err(Fault::Setup(format!("{missing} migrations are missing: run rollcall migrate")))
+            }
         }
     }
 }

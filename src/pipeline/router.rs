@@ -35,7 +35,13 @@ impl Writers {
 }
 
 /// Routes until the inbox is closed and empty.
-pub(super) async fn route(mut inbox: mpsc::Receiver<Bare>, mut lane: Lane, writers: Writers, outlet: Outlet, mut backoff: Backoff) {
+pub(super) async fn route(
+    mut inbox: mpsc::Receiver<Bare>,
+    mut lane: Lane,
+    writers: Writers,
+    outlet: Outlet,
+    mut backoff: Backoff,
+) {
     let mut waiting = Vec::new();
     while inbox.recv_many(&mut waiting, WINDOW).await > 0 {
         let chats: Vec<_> = waiting.iter().map(|bare| bare.event.chat_id()).collect();

@@ -83,16 +83,25 @@ pub(super) async fn run(worker: &Worker, topology: Topology, stop: &Cancellation
     let (settled, settlements) = mpsc::channel(held);
     let (refused, letters) = mpsc::channel(held);
     // Bare updates multiply by their organizations: these may fill, which pauses the intake.
-    let (inboxes, writer_inboxes): (Vec<_>, Vec<_>) = (0..settings.database.writers).map(|_| mpsc::channel(held)).unzip();
+    let (inboxes, writer_inboxes): (Vec<_>, Vec<_>) =
+        (0..settings.database.writers).map(|_| mpsc::channel(held)).unzip();
     let (bare, router_inbox) = mpsc::channel(held);
 
     let abandon = over.child_token();
-    let outlet = Outlet { settled: settled.clone(), refused, status: Arc::clone(&worker.status), over: over.clone(), abandon: abandon.clone() };
+    let outlet = Outlet {
+        settled: settled.clone(),
+        refused,
+        status: Arc::clone(&worker.status),
+        over: over.clone(),
+        abandon: abandon.clone(),
+    };
     let mut tasks = JoinSet::new();
     for inbox in writer_inboxes {
         let lane = Lane::new(settings.database.clone());
         let backoff = Backoff::new(&settings.retry);
-        tasks.spawn(Writer::new(inbox, size(settings), lane, outlet.clone(), backoff, settings.limits.max_attempts).run());
+        tasks.spawn(
+            Writer::new(inbox, size(settings), lane, outlet.clone(), backoff, settings.limits.max_attempts).run(),
+        );
     }
     let writers = Writers(inboxes);
     let lane = Lane::new(settings.database.clone());
@@ -100,7 +109,10 @@ pub(super) async fn run(worker: &Worker, topology: Topology, stop: &Cancellation
     let posting = (Arc::clone(&worker.settings), topology, abandon.clone(), Arc::clone(&worker.status));
     tasks.spawn(async move {
         let (settings, topology, abandon, status) = posting;
-        publish_letters(&settings, &topology, letters, settled, abandon, |count| status.counts.dead_lettered.add(count)).await;
+        publish_letters(&settings, &topology, letters, settled, abandon, |count| {
+            status.counts.dead_lettered.add(count)
+        })
+        .await;
     });
 
     let ledger = Ledger::new(held / 4);
@@ -129,7 +141,13 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    async fn run(mut self, mut tasks: JoinSet<()>, stop: &CancellationToken, over: &CancellationToken, abandon: &CancellationToken) -> anyhow::Result<Stopped> {
+    async fn run(
+        mut self,
+        mut tasks: JoinSet<()>,
+        stop: &CancellationToken,
+        over: &CancellationToken,
+        abandon: &CancellationToken,
+    ) -> anyhow::Result<Stopped> {
         let consumed = self.consume(&mut tasks, stop).await;
         if consumed.is_ok() {
             self.intake.cancel().await;
@@ -188,7 +206,10 @@ impl Session<'_> {
         let max_redeliveries = u64::from(self.worker.settings.limits.max_redeliveries);
         // Publishers can set the count, but not on a delivery that the broker itself repeats.
         if redelivered && delivery_count > max_redeliveries {
-            let refusal = Refusal::new(Reason::Quarantined, format!("redelivered {delivery_count} times, {max_redeliveries} are allowed"));
+            let refusal = Refusal::new(
+                Reason::Quarantined,
+                format!("redelivered {delivery_count} times, {max_redeliveries} are allowed"),
+            );
             self.outlet.refuse(Refused { letter, refusal, receipt }).await;
             return Ok(());
         }

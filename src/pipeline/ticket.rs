@@ -103,6 +103,9 @@ mod tests {
         let mut shares = shares(2);
         assert!(shares.pop().unwrap().refused(Refusal::new(Reason::DatabaseRejected, "x")).is_none());
         let Some(Settlement::Refuse(refused)) = shares.pop().unwrap().applied() else { panic!("not refused") };
-        assert_eq!((refused.letter.body.as_slice(), refused.refusal.reason), (b"body".as_slice(), Reason::DatabaseRejected));
+        assert_eq!(
+            (refused.letter.body.as_slice(), refused.refusal.reason),
+            (b"body".as_slice(), Reason::DatabaseRejected)
+        );
     }
 }

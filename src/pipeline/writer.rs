@@ -30,7 +30,14 @@ pub(super) struct Writer {
 struct Abandoned;
 
 impl Writer {
-    pub(super) fn new(inbox: mpsc::Receiver<(Uuid, Share)>, size: Size, lane: Lane, outlet: Outlet, backoff: Backoff, max_attempts: u32) -> Self {
+    pub(super) fn new(
+        inbox: mpsc::Receiver<(Uuid, Share)>,
+        size: Size,
+        lane: Lane,
+        outlet: Outlet,
+        backoff: Backoff,
+        max_attempts: u32,
+    ) -> Self {
         Self { inbox, batcher: Batcher::new(size), lane, outlet, backoff, max_attempts }
     }
 
@@ -101,7 +108,12 @@ impl Writer {
     }
 
     /// Splits until the culprit stands alone: organizations first, then halves.
-    async fn isolate(&mut self, mut batches: Vec<Batch<Share>>, fault: Fault, transactions: &mut Vec<Vec<Batch<Share>>>) {
+    async fn isolate(
+        &mut self,
+        mut batches: Vec<Batch<Share>>,
+        fault: Fault,
+        transactions: &mut Vec<Vec<Batch<Share>>>,
+    ) {
         if batches.len() > 1 {
             transactions.extend(batches.into_iter().map(|batch| vec![batch]));
             return;

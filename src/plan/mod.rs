@@ -51,8 +51,14 @@ impl<'a> Plan<'a> {
     fn add(&mut self, org: Uuid, fact: &'a Fact) {
         let user = (org, fact.user.id);
         let chat = (org, fact.chat.id);
-        self.participants.entry(user).and_modify(|row| row.merge(Participant::of(fact))).or_insert_with(|| Participant::of(fact));
-        self.memberships.entry((user, fact.chat.id)).and_modify(|row| row.merge(Membership::of(fact))).or_insert_with(|| Membership::of(fact));
+        self.participants
+            .entry(user)
+            .and_modify(|row| row.merge(Participant::of(fact)))
+            .or_insert_with(|| Participant::of(fact));
+        self.memberships
+            .entry((user, fact.chat.id))
+            .and_modify(|row| row.merge(Membership::of(fact)))
+            .or_insert_with(|| Membership::of(fact));
         self.groups.entry(chat).and_modify(|row| row.merge(Group::of(fact))).or_insert_with(|| Group::of(fact));
         let key = (org, fact.chat.id, fact.what.name(), fact.source_id, fact.user.id);
         self.activity.entry(key).and_modify(|row| row.merge(Activity::of(fact))).or_insert_with(|| Activity::of(fact));

@@ -75,7 +75,9 @@ pub fn orgs(options: &Options) -> Vec<Org> {
         id: uuid::Builder::from_random_bytes(random.u128(..).to_le_bytes()).into_uuid(),
         name: format!("Organization {number}"),
         timezone: TIMEZONES[number % TIMEZONES.len()],
-        chats: (0..options.chats).map(|chat| -1_001_000_000_000 - i64::try_from(number * 1000 + chat).unwrap_or(0)).collect(),
+        chats: (0..options.chats)
+            .map(|chat| -1_001_000_000_000 - i64::try_from(number * 1000 + chat).unwrap_or(0))
+            .collect(),
     };
     (0..options.orgs).map(org).collect()
 }
@@ -140,7 +142,9 @@ fn bad(random: &mut fastrand::Rng, org: Uuid, update_id: u64) -> Vec<u8> {
         0 => return format!("not JSON at all {update_id}").into_bytes(),
         1 => json!({ "org_id": org, "update": { "update_id": update_id, "message": message(json!("yesterday")) } }),
         2 => json!({ "org_id": org, "update": { "update_id": update_id, "message": message(json!(0)) } }),
-        3 => json!({ "org_id": nobody, "update": { "update_id": update_id, "message": message(json!(1_700_000_000)) } }),
+        3 => {
+            json!({ "org_id": nobody, "update": { "update_id": update_id, "message": message(json!(1_700_000_000)) } })
+        }
         4 => json!({ "update_id": update_id, "message": message(json!(1_700_000_000)) }),
         _ => json!({ "org_id": "somebody", "update": { "update_id": update_id } }),
     };

@@ -6,7 +6,22 @@ use super::Org;
 use crate::decode::Seconds;
 
 const WORDS: [&str; 16] = [
-    "release", "friday", "please", "check", "logs", "before", "merging", "thanks", "привет", "спасибо", "会议", "שלום", "naïve", "👍", "ok", "@someone",
+    "release",
+    "friday",
+    "please",
+    "check",
+    "logs",
+    "before",
+    "merging",
+    "thanks",
+    "привет",
+    "спасибо",
+    "会议",
+    "שלום",
+    "naïve",
+    "👍",
+    "ok",
+    "@someone",
 ];
 const FIRST: [&str; 10] = ["Anna", "Boris", "Chen", "Elena", "Farid", "Inès", "Klara", "Мария", "Olga", "Tariq"];
 const LAST: [&str; 8] = ["Ivanov", "Müller", "Nguyen", "Okafor", "Rossi", "Tanaka", "Ким", "O'Neil"];
@@ -31,13 +46,15 @@ impl Community {
 
     pub(super) fn update(&mut self, random: &mut fastrand::Rng, update_id: u64, date: Seconds) -> Value {
         let chat = self.org.chats[random.usize(..self.org.chats.len())];
-        let place = json!({ "id": chat, "type": "supergroup", "title": format!("{} chat {}", self.org.name, -chat % 1000) });
+        let place =
+            json!({ "id": chat, "type": "supergroup", "title": format!("{} chat {}", self.org.name, -chat % 1000) });
         let author = self.anyone(random);
         match random.u8(..100) {
             0..80 => {
                 self.last_message_id += 1;
                 let id = self.last_message_id;
-                let mut message = json!({ "message_id": id, "date": date, "chat": place, "from": person(author, false) });
+                let mut message =
+                    json!({ "message_id": id, "date": date, "chat": place, "from": person(author, false) });
                 if let Some((_, replied, ..)) = self.recall(random, chat).filter(|_| random.u8(..4) == 0) {
                     message["reply_to_message"] = json!({ "message_id": replied, "date": date, "chat": place });
                 }
@@ -53,7 +70,8 @@ impl Community {
             80..86 => match self.recall(random, chat) {
                 Some((_, id, author, original)) => {
                     let from = person(author, false);
-                    let mut message = json!({ "message_id": id, "date": original, "edit_date": date, "chat": place, "from": from });
+                    let mut message =
+                        json!({ "message_id": id, "date": original, "edit_date": date, "chat": place, "from": from });
                     content(random, &mut message);
                     json!({ "update_id": update_id, "edited_message": message })
                 }

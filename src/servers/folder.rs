@@ -78,18 +78,21 @@ impl Folder {
     }
 }
 
-/// Removes a folder, although a child that was killed may just be writing its last file.
+/// Removes a folder, although a child that was killed may just be writing or removing its last file.
 pub(super) async fn remove(path: &Path) -> Result<()> {
     let mut attempts = 0;
-    loop {
-        match remove_lock_last(path) {
-            Ok(()) => return Ok(()),
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty && attempts < 50 => attempts += 1,
-            Err(error) => return Err(error).with_context(|| format!("removing {}", path.display())),
+    while let Err(error) = remove_lock_last(path) {
+        if !path.exists() {
+            break;
+        }
+        attempts += 1;
+        let is_race = matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::NotFound);
+        if !is_race || attempts > 50 {
+            return Err(error).with_context(|| format!("removing {}", path.display()));
         }
         sleep(Duration::from_millis(100)).await;
     }
+    Ok(())
 }
 
 // Without its lock file a half-removed folder would never be taken for a leftover.

@@ -56,11 +56,10 @@ async fn live(
 async fn serve<'a>(folder: &Folder, postgres: &mut Postgres<'_>, rabbitmq: &mut RabbitMq<'_>) -> Result<&'a str> {
     note(format_args!("starting PostgreSQL and RabbitMQ in {}", folder.path().display()));
     let begun = Instant::now();
-    let started = |name: &'static str| move || note(format_args!("{name} is ready after {:.1?}", begun.elapsed()));
-    let (postgres_pid, rabbitmq_pid) =
-        tokio::try_join!(async { postgres.start().await.inspect(|_| started("PostgreSQL")()) }, async {
-            rabbitmq.start().await.inspect(|_| started("RabbitMQ")())
-        },)?;
+    let announce = |name| note(format!("{name} is ready after {:.1?}", begun.elapsed()));
+    let postgres_start = async { postgres.start().await.inspect(|_| announce("PostgreSQL")) };
+    let rabbitmq_start = async { rabbitmq.start().await.inspect(|_| announce("RabbitMQ")) };
+    let (postgres_pid, rabbitmq_pid) = tokio::try_join!(postgres_start, rabbitmq_start)?;
     let ready = Ready {
         database_url: postgres.url(),
         amqp_url: rabbitmq.url(),

@@ -96,7 +96,7 @@ impl<'a> Postgres<'a> {
             "unix_socket_directories=",
             "max_connections=200",
             "fsync=on",
-            "log_line_prefix=%m [%p] %e ",
+            "log_line_prefix=%m [%p] %e %d ",
         ] {
             postgres.args(["-c", setting]);
         }

@@ -164,8 +164,18 @@ impl Settings {
             }
         };
         rule((1..=64).contains(&database.writers), "database", "writers", "must be 1 to 64");
-        rule(database.url.is_empty() || database.url.has_scheme(&["postgres", "postgresql"]), "database", "url", "must begin with postgres://");
-        rule(broker.url.is_empty() || broker.url.has_scheme(&["amqp", "amqps"]), "broker", "url", "must begin with amqp:// or amqps://");
+        rule(
+            database.url.is_empty() || database.url.has_scheme(&["postgres", "postgresql"]),
+            "database",
+            "url",
+            "must begin with postgres://",
+        );
+        rule(
+            broker.url.is_empty() || broker.url.has_scheme(&["amqp", "amqps"]),
+            "broker",
+            "url",
+            "must begin with amqp:// or amqps://",
+        );
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
         let is_prefix = (1..=100).contains(&broker.prefix.len()) && broker.prefix.chars().all(is_plain);
         rule(is_prefix, "broker", "prefix", "must be 1 to 100 letters, digits, dots, dashes or underscores");
@@ -178,7 +188,12 @@ impl Settings {
         rule(batch.max_events <= held, "broker", "prefetch", &problem);
         let problem = format!("must be at least batch.max_events, which is {}", batch.max_events);
         rule(batch.max_transaction_events >= batch.max_events, "batch", "max_transaction_events", &problem);
-        rule((1024..=128 << 20).contains(&limits.max_body_bytes), "limits", "max_body_bytes", "must be 1024 to 134217728");
+        rule(
+            (1024..=128 << 20).contains(&limits.max_body_bytes),
+            "limits",
+            "max_body_bytes",
+            "must be 1024 to 134217728",
+        );
         rule(batch.max_bytes >= 1, "batch", "max_bytes", "must be at least 1");
         rule(limits.max_attempts >= 1, "limits", "max_attempts", "must be at least 1");
         rule(limits.max_redeliveries >= 1, "limits", "max_redeliveries", "must be at least 1");
@@ -225,7 +240,9 @@ mod tests {
             &["http.listen=nowhere"],
         );
         let faults = faults.unwrap_err().to_string();
-        for part in ["broker.prefetch", "broker.prefetsch", "brocker", "limits.store_text", "limits.nope", "http.listen"] {
+        for part in
+            ["broker.prefetch", "broker.prefetsch", "brocker", "limits.store_text", "limits.nope", "http.listen"]
+        {
             assert!(faults.contains(part), "{part} is not in: {faults}");
         }
         assert!(!faults.contains('\n'));
@@ -233,7 +250,8 @@ mod tests {
 
     #[test]
     fn settings_are_checked_against_each_other() {
-        let faults = load("[broker]\nprefetch = 100", &[], &["batch.max_transaction_events=2"]).unwrap_err().to_string();
+        let faults =
+            load("[broker]\nprefetch = 100", &[], &["batch.max_transaction_events=2"]).unwrap_err().to_string();
         assert!(faults.contains("broker.prefetch") && faults.contains("batch.max_transaction_events"), "{faults}");
     }
 

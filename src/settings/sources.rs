@@ -70,9 +70,16 @@ impl Merged {
         for flag in &sources.flags {
             match flag.split_once('=').and_then(|(key, value)| Some((key.split_once('.')?, value))) {
                 Some(((section, key), value)) => {
-                    merged.add((section.into(), key.into()), literal(value), format!("--set {section}.{key}"), &mut faults);
+                    merged.add(
+                        (section.into(), key.into()),
+                        literal(value),
+                        format!("--set {section}.{key}"),
+                        &mut faults,
+                    );
                 }
-                None => faults.push(Fault { problem: "a flag must be section.key=value".into(), origin: "--set".into() }),
+                None => {
+                    faults.push(Fault { problem: "a flag must be section.key=value".into(), origin: "--set".into() })
+                }
             }
         }
         (merged, faults)
@@ -85,7 +92,11 @@ impl Merged {
                 for (key, value) in values {
                     self.add(key, value, name.to_owned(), faults);
                 }
-                faults.extend(strays.into_iter().map(|key| Fault { problem: format!("{key} is no section"), origin: name.to_owned() }));
+                faults.extend(
+                    strays
+                        .into_iter()
+                        .map(|key| Fault { problem: format!("{key} is no section"), origin: name.to_owned() }),
+                );
             }
             Err(error) => {
                 // The parser's own text would quote the line, which may hold a password.
@@ -117,7 +128,8 @@ impl Merged {
     }
 
     pub(super) fn fault(&self, section: &str, key: &str, problem: &str) -> Fault {
-        let origin = self.given.get(&(section.to_owned(), key.to_owned())).map_or("default", |(_, origin)| origin.as_str());
+        let origin =
+            self.given.get(&(section.to_owned(), key.to_owned())).map_or("default", |(_, origin)| origin.as_str());
         Fault { problem: format!("{section}.{key} {problem}"), origin: origin.to_owned() }
     }
 }
@@ -138,5 +150,8 @@ fn flat(table: Table) -> (BTreeMap<Key, Value>, Vec<String>) {
 /// Text from outside a file as the value that it looks like.
 fn literal(text: &str) -> Value {
     let text = text.trim();
-    text.parse().map(Value::Integer).or_else(|_| text.parse().map(Value::Boolean)).unwrap_or_else(|_| Value::String(text.into()))
+    text.parse()
+        .map(Value::Integer)
+        .or_else(|_| text.parse().map(Value::Boolean))
+        .unwrap_or_else(|_| Value::String(text.into()))
 }

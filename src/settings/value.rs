@@ -67,8 +67,12 @@ impl Setting for String {
 impl Setting for Duration {
     fn parse(value: &Value) -> Result<Self, String> {
         match value {
-            Value::Integer(seconds) => u64::try_from(*seconds).map(Self::from_secs).map_err(|_| "must not be negative".into()),
-            Value::String(text) => humantime::parse_duration(text).map_err(|_| "must be a duration like 500ms, 30s or 1day".into()),
+            Value::Integer(seconds) => {
+                u64::try_from(*seconds).map(Self::from_secs).map_err(|_| "must not be negative".into())
+            }
+            Value::String(text) => {
+                humantime::parse_duration(text).map_err(|_| "must be a duration like 500ms, 30s or 1day".into())
+            }
             _ => Err("must be a duration like 500ms, 30s or 1day".into()),
         }
     }

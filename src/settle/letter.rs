@@ -104,7 +104,11 @@ impl Post<'_> {
             };
             match published {
                 Ok(()) => {
-                    tracing::debug!(reason = refused.refusal.reason.code(), detail = refused.refusal.detail, "dead letter published");
+                    tracing::debug!(
+                        reason = refused.refusal.reason.code(),
+                        detail = refused.refusal.detail,
+                        "dead letter published"
+                    );
                     receipts.push(refused.receipt);
                 }
                 Err(error) => {

@@ -1,0 +1,7 @@
+//! Tests against real servers: the private ones of `rollcall servers`, or those that DATABASE_URL and
+//! AMQP_URL name. Each test has a database and queues of its own.
+
+mod conformance;
+mod merges;
+mod refusals;
+mod support;

@@ -1,0 +1,228 @@
+//! Every reason has its bytes, and a refused event changes nothing for its neighbours.
+
+use lapin::{
+    Connection, ConnectionProperties,
+    options::{BasicConsumeOptions, BasicQosOptions},
+    types::{AMQPValue, FieldTable},
+};
+use rollcall::broker::{self, Publisher, Topology};
+use serde_json::json;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::support::{
+    Place,
+    community::{NOON, create_org, enveloped, message},
+};
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, sqlx::FromRow)]
+struct Dead {
+    reason: String,
+    org_id: Option<Uuid>,
+    body: Vec<u8>,
+}
+
+async fn dead(connection: &mut PgConnection) -> Vec<Dead> {
+    let query = sqlx::query_as("select reason, org_id, body from dead_letters where status = 'parked'");
+    let mut dead: Vec<Dead> = query.fetch_all(connection).await.unwrap();
+    dead.sort();
+    dead
+}
+
+async fn messages(connection: &mut PgConnection) -> i64 {
+    sqlx::query_scalar("select count(*) from activity_events").fetch_one(connection).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_reason_that_the_body_gives() {
+    let place = Place::new().await;
+    let mut connection = place.connect().await;
+    let org = create_org(&mut connection).await;
+    let nobody = Uuid::new_v4();
+    let mut undated = message(2, 1, "x");
+    undated["message"]["date"] = json!("yesterday");
+    let mut outside = message(3, 1, "x");
+    outside["message"]["message_id"] = json!(0);
+    let mut unmapped = message(4, 1, "x");
+    unmapped["message"]["chat"]["id"] = json!(-77);
+    let large = enveloped(org, &message(5, 1, &"x".repeat(1 << 20))).1;
+    let expected = [
+        ("too_large", None, large),
+        ("malformed_json", None, b"{\"org_id\":".to_vec()),
+        ("malformed_json", None, b"\xff\xfe".to_vec()),
+        ("malformed_json", None, Vec::new()),
+        ("invalid_envelope", Some(org), enveloped(org, &undated).1),
+        ("invalid_envelope", None, b"[1,{\"update_id\":1}]".to_vec()),
+        ("invalid_event", Some(org), enveloped(org, &outside).1),
+        ("unknown_org", Some(nobody), enveloped(nobody, &message(6, 1, "x")).1),
+        ("unmapped_chat", None, unmapped.to_string().into_bytes()),
+    ];
+    let mut bodies: Vec<_> = expected.iter().map(|(_, _, body)| ("key".to_owned(), body.clone())).collect();
+    bodies.push(enveloped(org, &message(1, 1, "fine")));
+    place.publish(bodies).await;
+    place.work_off(1, &[]).await;
+
+    let mut expected: Vec<_> =
+        expected.map(|(reason, org_id, body)| Dead { reason: reason.into(), org_id, body }).into();
+    expected.sort();
+    assert_eq!(dead(&mut connection).await, expected);
+    assert_eq!(messages(&mut connection).await, 1);
+    let keys: Vec<String> =
+        sqlx::query_scalar("select distinct routing_key from dead_letters").fetch_all(&mut connection).await.unwrap();
+    assert_eq!(keys, ["key"]);
+}
+
+/// Wherever the culprits stand among 500, the others' rows are what they would be without them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_database_rejects_leaves_its_neighbours_alone() {
+    let place = Place::new().await;
+    let mut connection = place.connect().await;
+    sqlx::query("alter table activity_events add constraint no_poison check (message_text <> 'poison')")
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    for culprits in [vec![0], vec![250], vec![499], vec![3, 4, 400]] {
+        let org = create_org(&mut connection).await;
+        let before = dead(&mut connection).await.len();
+        let body = |id: usize| {
+            let text = if culprits.contains(&id) { "poison" } else { "fine" };
+            let id = i64::try_from(id).unwrap() + 1;
+            enveloped(org, &message(id, 1 + id % 7, text))
+        };
+        place.publish((0..500).map(body)).await;
+        place.work_off(1, &[]).await;
+        let rows: i64 = sqlx::query_scalar("select count(*) from activity_events where org_id = $1")
+            .bind(org)
+            .fetch_one(&mut connection)
+            .await
+            .unwrap();
+        assert_eq!(usize::try_from(rows).unwrap(), 500 - culprits.len(), "{culprits:?}");
+        assert_eq!(dead(&mut connection).await.len(), before + culprits.len());
+    }
+    let details: Vec<(String, String)> =
+        sqlx::query_as("select distinct reason, detail from dead_letters").fetch_all(&mut connection).await.unwrap();
+    let detail = "SQLSTATE 23514, constraint no_poison, table activity_events";
+    assert_eq!(details, [("database_rejected".into(), detail.into())]);
+    place.assert_metrics_recompute().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fault_of_unknown_kind_is_tried_a_bounded_number_of_times() {
+    let place = Place::new().await;
+    let mut connection = place.connect().await;
+    let org = create_org(&mut connection).await;
+    sqlx::raw_sql(
+        "create sequence tries;
+         create function fail() returns trigger language plpgsql as $$ begin
+             if new.message_text = 'odd' then perform nextval('tries'); raise exception 'odd'; end if;
+             return new;
+         end $$;
+         create trigger fail before insert on activity_events for each row execute function fail();",
+    )
+    .execute(&mut connection)
+    .await
+    .unwrap();
+    place.publish((1..=50).map(|id| enveloped(org, &message(id, 1, if id == 25 { "odd" } else { "fine" })))).await;
+    place.work_off(1, &[("ROLLCALL_LIMITS__MAX_ATTEMPTS", "3"), ("ROLLCALL_RETRY__FIRST", "10ms")]).await;
+    let dead = dead(&mut connection).await;
+    assert_eq!(dead.iter().map(|dead| dead.reason.as_str()).collect::<Vec<_>>(), ["retries_exhausted"]);
+    assert_eq!(messages(&mut connection).await, 49);
+    let tries: i64 = sqlx::query_scalar("select last_value from tries").fetch_one(&mut connection).await.unwrap();
+    assert!((3..40).contains(&tries), "{tries}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_redelivered_too_often_is_quarantined() {
+    let place = Place::new().await;
+    let mut connection = place.connect().await;
+    let org = create_org(&mut connection).await;
+    let (key, body) = enveloped(org, &message(1, 1, "crashes"));
+    place.publish([(key, body.clone())]).await;
+    for _ in 0..3 {
+        take_and_drop(&place).await;
+    }
+    // Forged on a first delivery, the count means nothing.
+    let publisher = lapin_connection(&place).await;
+    let channel = publisher.create_channel().await.unwrap();
+    let mut headers = FieldTable::default();
+    headers.insert("x-delivery-count".into(), AMQPValue::LongLongInt(1_000_000));
+    let properties = lapin::BasicProperties::default().with_headers(headers);
+    let forged = enveloped(org, &message(2, 1, "forged")).1;
+    let exchange = Topology::new(&place.settings.broker).events_exchange();
+    let options = lapin::options::BasicPublishOptions::default();
+    channel
+        .basic_publish(exchange.into(), org.to_string().into(), options, &forged, properties)
+        .await
+        .unwrap()
+        .await
+        .unwrap();
+    publisher.close(200, "".into()).await.unwrap();
+
+    place.work_off(1, &[("ROLLCALL_LIMITS__MAX_REDELIVERIES", "2")]).await;
+    assert_eq!(dead(&mut connection).await, [Dead { reason: "quarantined".into(), org_id: Some(org), body }]);
+    assert_eq!(messages(&mut connection).await, 1);
+}
+
+async fn lapin_connection(place: &Place) -> Connection {
+    Connection::connect(place.settings.broker.url.expose(), ConnectionProperties::default()).await.unwrap()
+}
+
+/// Takes what is there and goes away without an ack, as a crashing replica does.
+async fn take_and_drop(place: &Place) {
+    use futures_util::StreamExt as _;
+    let connection = lapin_connection(place).await;
+    let channel = connection.create_channel().await.unwrap();
+    channel.basic_qos(10, BasicQosOptions::default()).await.unwrap();
+    let mut consumers = futures_util::stream::SelectAll::new();
+    for queue in Topology::new(&place.settings.broker).event_queues() {
+        let consumer =
+            channel.basic_consume(queue.into(), "".into(), BasicConsumeOptions::default(), FieldTable::default());
+        consumers.push(consumer.await.unwrap());
+    }
+    consumers.next().await.unwrap().unwrap();
+    connection.close(200, "".into()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_others_put_into_the_dead_queue_is_foreign() {
+    let place = Place::new().await;
+    let mut connection = place.connect().await;
+    broker::declare(&place.settings.broker).await.unwrap();
+    let publisher = Publisher::open(&place.settings.broker).await.unwrap();
+    let exchange = Topology::new(&place.settings.broker).dead_exchange();
+    let mut hostile = FieldTable::default();
+    hostile.insert("x-rollcall-reason".into(), AMQPValue::LongString("drop table".into()));
+    hostile.insert("nul".into(), AMQPValue::LongString(b"a\0\xffb".to_vec().into()));
+    let body = b"\x00\xff binary".to_vec();
+    for headers in [hostile, FieldTable::default()] {
+        publisher.send(&exchange, "some\u{1}key", headers, &body).await.unwrap().confirmed().await.unwrap();
+    }
+    publisher.close().await;
+    place.work_off(1, &[]).await;
+    assert_eq!(dead(&mut connection).await, [Dead { reason: "foreign".into(), org_id: None, body }]);
+    let attempts: i32 =
+        sqlx::query_scalar("select attempts from dead_letters").fetch_one(&mut connection).await.unwrap();
+    assert_eq!(attempts, 2, "one row per body, counted");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_letter_that_comes_again_is_parked_again() {
+    let place = Place::new().await;
+    let mut connection = place.connect().await;
+    let org = create_org(&mut connection).await;
+    let mut outside = message(1, 1, "x");
+    outside["message"]["date"] = json!(NOON * 2);
+    place.publish([enveloped(org, &outside)]).await;
+    place.work_off(1, &[]).await;
+    sqlx::query("update dead_letters set status = 'discarded', resolved_at = now()")
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    place.publish([enveloped(org, &outside)]).await;
+    place.work_off(1, &[]).await;
+    let row: (String, i32, bool) = sqlx::query_as("select status, attempts, resolved_at is null from dead_letters")
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(row, ("parked".into(), 2, true));
+}

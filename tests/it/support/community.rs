@@ -1,0 +1,47 @@
+//! Bodies of one organization's events.
+
+use rollcall::decode::{Event, Limits, decode};
+use serde_json::{Value, json};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+pub const CHAT: i64 = -1_001_234_567_890;
+/// 2026-01-01 12:00 UTC.
+pub const NOON: i64 = 1_767_268_800;
+
+/// Inserts an organization with one active chat.
+pub async fn create_org(connection: &mut PgConnection) -> Uuid {
+    let org = Uuid::new_v4();
+    sqlx::query("insert into organizations (id, name) values ($1, 'Organization')")
+        .bind(org)
+        .execute(&mut *connection)
+        .await
+        .unwrap();
+    sqlx::query("insert into org_telegram_groups (org_id, tg_chat_id, status) values ($1, $2, 'active')")
+        .bind(org)
+        .bind(CHAT)
+        .execute(connection)
+        .await
+        .unwrap();
+    org
+}
+
+/// A text message.
+pub fn message(update_id: i64, user: i64, text: &str) -> Value {
+    let chat = json!({ "id": CHAT, "type": "supergroup", "title": "Chat" });
+    let from = json!({ "id": user, "is_bot": false, "first_name": format!("First {user}") });
+    json!({ "update_id": update_id, "message": {
+        "message_id": update_id, "date": NOON + update_id, "chat": chat, "from": from, "text": text,
+    } })
+}
+
+/// The envelope around an update, as a publisher makes it: routing key and body.
+pub fn enveloped(org: Uuid, update: &Value) -> (String, Vec<u8>) {
+    (org.to_string(), json!({ "org_id": org, "update": update }).to_string().into_bytes())
+}
+
+/// The decoded event of a valid body.
+pub fn event(body: &[u8]) -> Event {
+    let limits = Limits { max_body_bytes: 1 << 20, max_clock_skew: std::time::Duration::ZERO, store_text: true };
+    decode(body, &limits, NOON + 1_000_000).expect("a valid event").expect("an event with facts")
+}

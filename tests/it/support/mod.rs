@@ -1,0 +1,157 @@
+//! What every test needs: servers, a place of its own on them, and workers to run there.
+
+pub mod community;
+mod kit;
+mod servers;
+mod worker;
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use rollcall::{
+    broker::{self, Publisher, Topology},
+    database::MIGRATOR,
+    settings::{Settings, Sources},
+};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
+use uuid::Uuid;
+
+pub use kit::Kit;
+pub use servers::postgres_log;
+pub use worker::{Replica, rollcall};
+
+/// Longer than anything here may take on a slow machine; nothing waits this long when it works.
+pub const DEADLINE: Duration = Duration::from_secs(120);
+
+/// Polls until the condition holds.
+pub async fn eventually<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
+    let polling = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, polling).await.unwrap_or_else(|_| panic!("not within {DEADLINE:?}: {what}"));
+}
+
+/// A database and a broker prefix of a test's own, removed when dropped.
+pub struct Place {
+    pub settings: Arc<Settings>,
+    pub name: String,
+    base_url: String,
+}
+
+impl Place {
+    /// An empty, migrated place.
+    pub async fn new() -> Self {
+        let place = Self::unmigrated().await;
+        MIGRATOR.run(&mut place.connect().await).await.unwrap();
+        place
+    }
+
+    /// An empty database without a schema.
+    pub async fn unmigrated() -> Self {
+        let (base_url, amqp_url) = servers::urls();
+        let name = format!("rollcall_test_{}", Uuid::new_v4().simple());
+        let mut base = PgConnection::connect(&base_url).await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(format!("create database {name}"))).execute(&mut base).await.unwrap();
+        let url = with_database(&base_url, &name);
+        let environment = [("DATABASE_URL", url), ("AMQP_URL", amqp_url), ("ROLLCALL_BROKER__PREFIX", name.clone())];
+        let environment = environment.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        let settings = Arc::new(Settings::load(&Sources { environment, ..Sources::default() }).unwrap());
+        Self { settings, name, base_url }
+    }
+
+    pub async fn connect(&self) -> PgConnection {
+        PgConnection::connect(self.settings.database.url.expose()).await.unwrap()
+    }
+
+    /// Declares the queues and publishes bodies as they are, each confirmed.
+    pub async fn publish(&self, bodies: impl IntoIterator<Item = (String, Vec<u8>)>) {
+        broker::declare(&self.settings.broker).await.unwrap();
+        let exchange = Topology::new(&self.settings.broker).events_exchange();
+        self.publish_to(&exchange, bodies).await;
+    }
+
+    pub async fn publish_to(&self, exchange: &str, bodies: impl IntoIterator<Item = (String, Vec<u8>)>) {
+        let publisher = Publisher::open(&self.settings.broker).await.unwrap();
+        let mut unconfirmed = Vec::new();
+        for (routing_key, body) in bodies {
+            let sent = publisher.send(exchange, &routing_key, lapin::types::FieldTable::default(), &body).await;
+            unconfirmed.push(sent.unwrap());
+        }
+        for sent in unconfirmed {
+            sent.confirmed().await.unwrap();
+        }
+        publisher.close().await;
+    }
+
+    /// Messages that are ready in all queues.
+    pub async fn ready(&self) -> u64 {
+        let queues = broker::inspect(&self.settings.broker).await.unwrap();
+        queues.iter().filter_map(|queue| queue.messages).map(u64::from).sum()
+    }
+
+    /// Runs replicas until every queue is empty, with nothing held back by anybody.
+    pub async fn work_off(&self, replicas: usize, environment: &[(&str, &str)]) {
+        while self.ready().await > 0 {
+            let running: Vec<_> = (0..replicas).map(|_| Replica::start(self, environment)).collect();
+            eventually("the queues are empty", async || self.ready().await == 0).await;
+            for replica in running {
+                replica.stop().await;
+            }
+        }
+    }
+
+    /// Every column of every row of the worker's tables, sorted; of the dead letters without what a
+    /// second delivery may change.
+    pub async fn contents(&self) -> Vec<String> {
+        let mut connection = self.connect().await;
+        let mut rows = Vec::new();
+        for query in [
+            "select 'organizations ' || t::text from organizations t order by 1",
+            "select 'org_telegram_groups ' || t::text from org_telegram_groups t order by 1",
+            "select 'participants ' || t::text from participants t order by 1",
+            "select 'participant_groups ' || t::text from participant_groups t order by 1",
+            "select 'activity_events ' || t::text from activity_events t order by 1",
+            "select 'group_metrics ' || t::text from group_metrics t order by 1",
+            "select 'group_daily_users ' || t::text from group_daily_users t order by 1",
+            "select 'dead_letters ' || (id, reason, detail, org_id, routing_key, headers, body, status, resolved_at)::text from dead_letters order by 1",
+        ] {
+            let found = sqlx::query(query).fetch_all(&mut connection).await.unwrap();
+            rows.extend(found.into_iter().map(|row| row.get::<String, _>(0)));
+        }
+        rows
+    }
+
+    /// The metrics equal what a recomputation from the events gives.
+    pub async fn assert_metrics_recompute(&self) {
+        let differing: i64 = sqlx::query_scalar(include_str!("recompute_metrics.sql"))
+            .fetch_one(&mut self.connect().await)
+            .await
+            .unwrap();
+        assert_eq!(differing, 0, "rows of group_metrics differ from a recomputation");
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let (settings, base_url, name) = (Arc::clone(&self.settings), self.base_url.clone(), self.name.clone());
+        // A runtime of its own: this may run inside of another one. What fails here fails no test; a
+        // server that is named by the environment is only left a little less tidy.
+        let cleaning = std::thread::spawn(move || {
+            tokio::runtime::Runtime::new().unwrap().block_on(async {
+                let _ = broker::remove(&settings.broker).await;
+                if let Ok(mut base) = PgConnection::connect(&base_url).await {
+                    let drop = AssertSqlSafe(format!("drop database if exists {name} with (force)"));
+                    let _ = sqlx::raw_sql(drop).execute(&mut base).await;
+                }
+            });
+        });
+        let _ = cleaning.join();
+    }
+}
+
+fn with_database(url: &str, name: &str) -> String {
+    let (base, parameters) = url.split_once('?').unwrap_or((url, ""));
+    let (server, _) = base.rsplit_once('/').unwrap();
+    if parameters.is_empty() { format!("{server}/{name}") } else { format!("{server}/{name}?{parameters}") }
+}

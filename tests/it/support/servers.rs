@@ -1,0 +1,38 @@
+//! The servers: those that the environment names, or private ones that live as long as this process.
+
+use std::{env, path::Path, path::PathBuf, sync::OnceLock};
+
+use rollcall::servers::Servers;
+
+enum Given {
+    Named { database: String, amqp: String },
+    Private(Servers),
+}
+
+// Never dropped, but the pipe to their owner closes with this process, and then it stops them.
+static SERVERS: OnceLock<Given> = OnceLock::new();
+
+fn given() -> &'static Given {
+    SERVERS.get_or_init(|| match (env::var("DATABASE_URL"), env::var("AMQP_URL")) {
+        (Ok(database), Ok(amqp)) => Given::Named { database, amqp },
+        _ => {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(".rollcall");
+            Given::Private(Servers::start(Path::new(env!("CARGO_BIN_EXE_rollcall")), &folder).unwrap())
+        }
+    })
+}
+
+pub fn urls() -> (String, String) {
+    match given() {
+        Given::Named { database, amqp } => (database.clone(), amqp.clone()),
+        Given::Private(servers) => (servers.database_url().to_owned(), servers.amqp_url().to_owned()),
+    }
+}
+
+/// The log of the private PostgreSQL; that of a named one cannot be read.
+pub fn postgres_log() -> Option<PathBuf> {
+    match given() {
+        Given::Named { .. } => None,
+        Given::Private(servers) => Some(servers.postgres_log().to_owned()),
+    }
+}

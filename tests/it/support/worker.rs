@@ -1,0 +1,88 @@
+//! The program as a user runs it.
+
+use std::{
+    fs::File,
+    path::Path,
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+
+use tempfile::NamedTempFile;
+use tokio::process::{Child, Command};
+
+use super::{DEADLINE, Place};
+
+/// A command of the program in a place.
+pub fn rollcall(place: &Place, environment: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rollcall"));
+    command
+        .env("DATABASE_URL", place.settings.database.url.expose())
+        .env("AMQP_URL", place.settings.broker.url.expose())
+        .env("ROLLCALL_BROKER__PREFIX", &place.name)
+        .env("ROLLCALL_HTTP__LISTEN", "127.0.0.1:0")
+        .envs(environment.iter().copied())
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    command
+}
+
+/// A running `rollcall run`, killed when dropped.
+pub struct Replica {
+    child: Child,
+    log: NamedTempFile,
+}
+
+impl Replica {
+    pub fn start(place: &Place, environment: &[(&str, &str)]) -> Self {
+        let log = NamedTempFile::new().unwrap();
+        let stderr = File::options().append(true).open(log.path()).unwrap();
+        let child = rollcall(place, environment).arg("run").stderr(stderr).spawn().unwrap();
+        Self { child, log }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("the replica runs")
+    }
+
+    /// What it logged so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log.path()).unwrap()
+    }
+
+    /// Its resident memory, in bytes, now and at its peak.
+    pub fn memory(&self) -> (u64, u64) {
+        let status = std::fs::read_to_string(Path::new("/proc").join(self.pid().to_string()).join("status")).unwrap();
+        let bytes = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.trim_matches(|c: char| !c.is_ascii_digit()).parse::<u64>().unwrap() * 1024
+        };
+        (bytes("VmRSS:"), bytes("VmHWM:"))
+    }
+
+    /// Sends SIGTERM.
+    pub async fn terminate(&self) {
+        assert!(Command::new("kill").arg(self.pid().to_string()).status().await.unwrap().success());
+    }
+
+    /// Waits until it has ended.
+    pub async fn ended(&mut self) -> ExitStatus {
+        tokio::time::timeout(DEADLINE, self.child.wait()).await.expect("the replica ends").unwrap()
+    }
+
+    /// Whether it ends by itself within this time.
+    pub async fn ends_within(&mut self, time: Duration) -> Option<ExitStatus> {
+        tokio::time::timeout(time, self.child.wait()).await.ok().map(Result::unwrap)
+    }
+
+    /// Ends it as an operator would, and checks that it ends well.
+    pub async fn stop(mut self) {
+        self.terminate().await;
+        let status = self.ended().await;
+        assert!(status.success(), "{status}: {}", self.log());
+    }
+
+    /// Ends it with SIGKILL.
+    pub async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+    }
+}
