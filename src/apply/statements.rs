@@ -11,13 +11,24 @@ use crate::{
 };
 
 /// What a transaction adds to a day of a chat.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone, Copy, sqlx::FromRow)]
 struct Added {
     messages: i64,
     replies: i64,
     writers: i64,
     joined: i64,
     gone: i64,
+}
+
+/// A day of a chat with the rows that are new on it.
+#[derive(Debug, sqlx::FromRow)]
+struct Day {
+    org_id: Uuid,
+    tg_chat_id: i64,
+    day: i32,
+    events: i64,
+    #[sqlx(flatten)]
+    added: Added,
 }
 
 /// What a transaction adds to the daily figures, by organization, chat and day since 1970.
@@ -175,10 +186,9 @@ pub(super) async fn insert_activity(
         .bind(content_at)
         .bind(content_update_ids);
     let mut additions = Additions::default();
-    let days: Vec<(Uuid, i64, i32, i64, i64, i64, i64, i64, i64)> = query.fetch_all(connection).await?;
-    for (org, chat, day, events, messages, replies, writers, joined, gone) in days {
+    for Day { org_id, tg_chat_id, day, events, added } in query.fetch_all(connection).await? {
         additions.events += usize::try_from(events).unwrap_or_default();
-        additions.days.insert((org, chat, day), Added { messages, replies, writers, joined, gone });
+        additions.days.insert((org_id, tg_chat_id, day), added);
     }
     Ok(additions)
 }

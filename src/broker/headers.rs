@@ -24,9 +24,7 @@ pub fn reason_headers(refusal: &Refusal) -> FieldTable {
 /// The refusal that a dead letter's headers tell; without a known reason it is a foreign one.
 #[must_use]
 pub fn refusal(headers: &FieldTable) -> Refusal {
-    let text = |name: &str| {
-        headers.inner().get(name).map(|value| scalar(value)).and_then(|value| value.as_str().map(str::to_owned))
-    };
+    let text = |name: &str| headers.inner().get(name).map(scalar).and_then(|value| value.as_str().map(str::to_owned));
     let detail = text(DETAIL).unwrap_or_default();
     match text(REASON).and_then(|code| code.parse().ok()) {
         Some(reason) => Refusal::new(reason, detail),

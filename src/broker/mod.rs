@@ -7,7 +7,7 @@ mod publisher;
 mod topology;
 
 pub use connection::{close, connect, describe, needs_a_person};
-pub use headers::{delivery_count, reason_headers, refusal, sound, to_json};
+pub use headers::{delivery_count, refusal, sound, to_json};
 pub use inspect::{Queue, inspect, remove};
 pub use publisher::{PublishError, Publisher, Unconfirmed};
 pub use topology::{Topology, declare};

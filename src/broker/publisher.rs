@@ -5,11 +5,10 @@ use std::time::Duration;
 use lapin::{
     BasicProperties, Channel, Confirmation, Connection, PublisherConfirm,
     options::{BasicPublishOptions, ConfirmSelectOptions},
-    types::FieldTable,
 };
 
-use super::{connect, connection::close, describe};
-use crate::settings;
+use super::{connect, connection::close, describe, headers::reason_headers};
+use crate::{decode::Refusal, settings};
 
 /// A connection for publishing only: the broker blocks those that publish when it runs short, and a
 /// blocked connection could not ack.
@@ -55,7 +54,8 @@ impl Publisher {
         Ok(Self { connection, channel, confirm_timeout: settings.confirm_timeout })
     }
 
-    /// Sends a persistent JSON message; it is published once the returned confirm has been awaited.
+    /// Sends a persistent JSON message, with the reason in its headers if it is a dead letter; it is
+    /// published once the returned confirm has been awaited. No other headers are ever passed on.
     ///
     /// # Errors
     ///
@@ -64,13 +64,13 @@ impl Publisher {
         &self,
         exchange: &str,
         routing_key: &str,
-        headers: FieldTable,
+        refusal: Option<&Refusal>,
         body: &[u8],
     ) -> Result<Unconfirmed, PublishError> {
         let properties = BasicProperties::default()
             .with_delivery_mode(2)
             .with_content_type("application/json".into())
-            .with_headers(headers);
+            .with_headers(refusal.map(reason_headers).unwrap_or_default());
         let options = BasicPublishOptions { mandatory: true, ..Default::default() };
         let sending = self.channel.basic_publish(exchange.into(), routing_key.into(), options, body, properties);
         match tokio::time::timeout(self.confirm_timeout, sending).await {

@@ -44,7 +44,7 @@ pub(super) async fn run(settings: &Settings, args: &Args) -> Result<(), Failure>
             Ok(news) => json!({ "what": finding.what, "ok": true, "found": news }),
             Err((trouble, remedy)) => json!({ "what": finding.what, "ok": false, "found": trouble, "remedy": remedy }),
         });
-        println!("{}", Value::from_iter(shown));
+        println!("{}", shown.collect::<Value>());
     } else {
         for Finding { what, result } in &findings {
             match result {

@@ -62,9 +62,7 @@ impl Cli {
     pub async fn run(self) -> Result<(), Failure> {
         match self.command {
             // These two bring their own servers, or take their URLs from the environment alone.
-            Command::Servers(args) => {
-                servers::run(args).await.remedy("install the packages postgresql and rabbitmq-server")
-            }
+            Command::Servers(args) => servers::run(args).await.remedy("the lines above say what was being done"),
             Command::Demo(args) => demo::run(&args).await,
             Command::Run => run::run(self.sources.settings()?).await,
             Command::Migrate => migrate::run(&*self.sources.settings()?).await,

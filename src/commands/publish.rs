@@ -111,7 +111,7 @@ pub(super) async fn publish(
         let judged = body.ok_or_else(|| "longer than any broker takes".to_owned()).and_then(|body| {
             let decoded = decode::decode(&body, &limits, clock::now());
             let routing_key = match &decoded {
-                Ok(Some(event)) => event.org.map_or_else(|| event.chat_id().to_string(), |org| org.to_string()),
+                Ok(Some(event)) => event.routing_key(),
                 _ => decode::org_of(&body, limits.max_body_bytes).map(|org| org.to_string()).unwrap_or_default(),
             };
             match decoded {
@@ -163,10 +163,7 @@ impl<'a> Outbox<'a> {
             self.confirm_first(progress).await;
         }
         if let Some(publisher) = &self.publisher {
-            match publisher
-                .send(&self.exchange, &message.routing_key, lapin::types::FieldTable::default(), &message.body)
-                .await
-            {
+            match publisher.send(&self.exchange, &message.routing_key, None, &message.body).await {
                 Ok(unconfirmed) => message.unconfirmed = Some(unconfirmed),
                 Err(error) => self.lose(&error, progress).await,
             }
@@ -228,10 +225,7 @@ impl<'a> Outbox<'a> {
         };
         let mut failed = None;
         for message in &mut self.window {
-            match publisher
-                .send(&self.exchange, &message.routing_key, lapin::types::FieldTable::default(), &message.body)
-                .await
-            {
+            match publisher.send(&self.exchange, &message.routing_key, None, &message.body).await {
                 Ok(unconfirmed) => message.unconfirmed = Some(unconfirmed),
                 Err(error) => {
                     failed = Some(error);

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{
     Reason, Refusal,
     field::{Field, Integer, Value, object},
-    repair::{malformed, repair},
+    repair::{malformed, repair, tame_numbers},
     update::{ChatMember, Content, Update},
 };
 
@@ -38,17 +38,23 @@ pub(super) struct Envelope<'a> {
     pub(super) update: Update<'a>,
 }
 
-/// Reads the whole text as one envelope or bare update.
-pub(super) fn parse(text: &str) -> Result<Envelope<'_>, Refusal> {
+/// Reads the whole text as one envelope or bare update and hands it on.
+pub(super) fn parse<T>(text: &str, read: impl FnOnce(Envelope<'_>) -> Result<T, Refusal>) -> Result<T, Refusal> {
     match whole::<Body<'_>>(text) {
-        Ok(Field::Is(body)) => body.open(),
-        Ok(_) => Err(Refusal::new(Reason::InvalidEnvelope, "the body is no object")),
-        // The readers of fields take any value, so the only valid JSON that gets here holds a number
-        // beyond 64-bit floats where an object or a string belongs.
+        Ok(body) => read(open(body)?),
+        // The readers of fields take every value but a number that the parser cannot hold. That is JSON
+        // all the same, and perhaps stands where nobody looks.
         Err(_) if serde_json::from_str::<IgnoredAny>(text).is_ok() => {
-            Err(Refusal::new(Reason::InvalidEnvelope, "a number stands where none belongs"))
+            read(open(whole(&tame_numbers(text)).map_err(|error| malformed(error.to_string()))?)?)
         }
         Err(error) => Err(malformed(error.to_string())),
+    }
+}
+
+fn open(body: Field<Body<'_>>) -> Result<Envelope<'_>, Refusal> {
+    match body {
+        Field::Is(body) => body.open(),
+        _ => Err(Refusal::new(Reason::InvalidEnvelope, "the body is no object")),
     }
 }
 

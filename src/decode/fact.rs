@@ -22,7 +22,7 @@ pub struct Fact {
 pub struct Version {
     /// The date, for an edit its `edit_date`.
     pub at: Seconds,
-    /// The update's id; 0 for the original of a message, so that any edit beats it.
+    /// The update's id.
     pub update_id: i64,
 }
 

@@ -52,6 +52,12 @@ impl Event {
     pub fn chat_id(&self) -> i64 {
         self.facts[0].chat.id
     }
+
+    /// What it is published with: the organization's id; for a bare update, whose key is free, the chat's.
+    #[must_use]
+    pub fn routing_key(&self) -> String {
+        self.org.map_or_else(|| self.chat_id().to_string(), |org| org.to_string())
+    }
 }
 
 /// Reads one body; `None` for an update that holds no fact.
@@ -65,7 +71,8 @@ pub fn decode(body: &[u8], limits: &Limits, now: Seconds) -> Result<Option<Event
         return Err(Refusal::new(Reason::TooLarge, detail));
     }
     let text = repair::repair(body)?;
-    let envelope = envelope::parse(&text)?;
-    let facts = update::facts(envelope.update, limits, now)?;
-    Ok((!facts.is_empty()).then_some(Event { org: envelope.org, facts }))
+    envelope::parse(&text, |envelope| {
+        let facts = update::facts(envelope.update, limits, now)?;
+        Ok((!facts.is_empty()).then_some(Event { org: envelope.org, facts }))
+    })
 }

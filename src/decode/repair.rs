@@ -42,6 +42,31 @@ pub(super) fn repair(body: &[u8]) -> Result<Cow<'_, str>, Refusal> {
     String::from_utf8(repaired).map(Cow::Owned).map_err(|_| malformed("not UTF-8".into()))
 }
 
+/// The text with stand-ins for numbers that no 64-bit float holds: floats become another float, integers
+/// another integer beyond 64 bits, and nothing that is looked at can tell. For texts that are JSON.
+pub(super) fn tame_numbers(text: &str) -> String {
+    let is_part = |byte: &u8| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E');
+    let body = text.as_bytes();
+    let mut tamed = String::with_capacity(text.len());
+    let mut at = 0;
+    while at < body.len() {
+        let end = match body[at] {
+            b'"' => string_end(body, at + 1, &mut Vec::new()),
+            b'-' | b'0'..=b'9' => at + body[at..].iter().take_while(|byte| is_part(byte)).count(),
+            _ => at + text[at..].chars().next().map_or(1, char::len_utf8),
+        };
+        let token = &text[at..end];
+        let is_beyond = body[at] != b'"' && token.parse::<f64>().is_ok_and(f64::is_infinite);
+        tamed += match (is_beyond, token.contains(['.', 'e', 'E'])) {
+            (false, _) => token,
+            (true, true) => "0.5",
+            (true, false) => "99999999999999999999",
+        };
+        at = end;
+    }
+    tamed
+}
+
 /// The position after the string that is open at `at`; notes where escapes need replacing.
 fn string_end(body: &[u8], mut at: usize, broken: &mut Vec<usize>) -> usize {
     while let Some(step) = body[at..].iter().position(|byte| matches!(byte, b'"' | b'\\')) {
@@ -102,6 +127,13 @@ mod tests {
         assert!(repair(format!("{}{}", "[".repeat(64), "]".repeat(64)).as_bytes()).is_ok());
         assert!(repair(format!("{}{}", "[".repeat(65), "]".repeat(65)).as_bytes()).is_err());
         assert!(repair(format!("\"{}\\\"{}\"", "[".repeat(99), "{".repeat(99)).as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn only_numbers_beyond_floats_are_tamed() {
+        let tamed =
+            tame_numbers(&format!(r#"{{"1e999\"é":[1e999,-1E+400,1.5,-0,true,"1e999",1{}]}}"#, "0".repeat(400)));
+        assert_eq!(tamed, r#"{"1e999\"é":[0.5,0.5,1.5,-0,true,"1e999",99999999999999999999]}"#);
     }
 
     proptest! {

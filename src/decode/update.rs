@@ -159,7 +159,7 @@ impl<'a> Content<'a> {
         let Some((kind, place)) = place.counted()? else { return Ok(None) };
 
         let members = if is_edit { None } else { self.new_chat_members.optional("new_chat_members")? };
-        let (people, what) = if let Some(members) = members.filter(|members| members.is_some()) {
+        let (people, what) = if let Some(members) = members.filter(Members::is_some) {
             (members.people()?, Some(Happened::Join))
         } else if !is_edit && self.left_chat_member.is_given() {
             let left = self.left_chat_member.required("left_chat_member")?.counted()?;
@@ -176,35 +176,30 @@ impl<'a> Content<'a> {
         let date = self.date.required("date")?;
         let edit_date = if is_edit { Some(self.edit_date.required("edit_date")?) } else { None };
         let message_id = Some(self.message_id.required("message_id")?);
-        let what = match what {
-            Some(what) => what,
-            None => {
-                let text = self.text.optional("text")?;
-                let caption = self.caption.optional("caption")?;
-                let (counts, path) = if text.is_some() {
-                    (self.entities, "entities")
-                } else {
-                    (self.caption_entities, "caption_entities")
-                };
-                let counts = counts.optional(path)?.unwrap_or_default();
-                let thread_id = self.message_thread_id.optional("message_thread_id")?;
-                let reply = self.reply_to_message.optional("reply_to_message")?;
-                let replied_to =
-                    reply.map(|reply| reply.message_id.required("reply_to_message.message_id")).transpose()?;
-                let is_under_topic = replied_to.is_some()
-                    && replied_to == thread_id
-                    && self.is_topic_message.optional("is_topic_message")?.unwrap_or(false);
-                let media = content.filter(|&content| content != "text");
-                Happened::Message(Written {
-                    is_edit,
-                    thread_id,
-                    replied_to,
-                    is_under_topic,
-                    media,
-                    text: text.or(caption),
-                    counts,
-                })
-            }
+        let what = if let Some(what) = what {
+            what
+        } else {
+            let text = self.text.optional("text")?;
+            let caption = self.caption.optional("caption")?;
+            let (counts, path) =
+                if text.is_some() { (self.entities, "entities") } else { (self.caption_entities, "caption_entities") };
+            let counts = counts.optional(path)?.unwrap_or_default();
+            let thread_id = self.message_thread_id.optional("message_thread_id")?;
+            let reply = self.reply_to_message.optional("reply_to_message")?;
+            let replied_to = reply.map(|reply| reply.message_id.required("reply_to_message.message_id")).transpose()?;
+            let is_under_topic = matches!(replied_to, Some(Some(_)))
+                && replied_to == thread_id
+                && self.is_topic_message.optional("is_topic_message")?.unwrap_or(false);
+            let media = content.filter(|&content| content != "text");
+            Happened::Message(Written {
+                is_edit,
+                thread_id,
+                replied_to,
+                is_under_topic,
+                media,
+                text: text.or(caption),
+                counts,
+            })
         };
         Ok(Some(Told { people, chat, date, edit_date, message_id, what }))
     }

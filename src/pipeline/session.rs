@@ -110,7 +110,7 @@ pub(super) async fn run(worker: &Worker, topology: Topology, stop: &Cancellation
     tasks.spawn(async move {
         let (settings, topology, abandon, status) = posting;
         publish_letters(&settings, &topology, letters, settled, abandon, |count| {
-            status.counts.dead_lettered.add(count)
+            status.counts.dead_lettered.add(count);
         })
         .await;
     });

@@ -50,7 +50,7 @@ impl Writer {
             }
             let batches = self.batcher.take(Instant::now());
             if batches.is_empty() {
-                let due = self.batcher.next_due().unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
+                let due = self.batcher.next_due().unwrap_or_else(|| Instant::now() + Duration::from_hours(1));
                 tokio::select! {
                     received = self.inbox.recv(), if is_open => match received {
                         Some((org, share)) => self.push(org, share),

@@ -158,14 +158,14 @@ mod tests {
 
     #[test]
     fn the_same_options_give_the_same_bytes() {
-        let write = |seed| {
+        let written = |seed| {
             let mut out = Vec::new();
-            let told = super::write(&Options::new(500, 1_790_000_000, seed), &mut out).unwrap();
+            let told = write(&Options::new(500, 1_790_000_000, seed), &mut out).unwrap();
             (out, told)
         };
-        assert_eq!(write(1), write(1));
-        assert_ne!(write(1).0, write(2).0);
-        assert_eq!(write(1).1.events, 500);
+        assert_eq!(written(1), written(1));
+        assert_ne!(written(1).0, written(2).0);
+        assert_eq!(written(1).1.events, 500);
     }
 
     #[test]

@@ -101,7 +101,7 @@ impl Community {
     /// Some people write much more than others.
     fn anyone(&self, random: &mut fastrand::Rng) -> u64 {
         let most = if random.u8(..10) < 7 { self.users.div_ceil(10) } else { self.users };
-        let org = self.org.id.as_u128() as u32;
+        let org = self.org.id.as_fields().0;
         100_000_000 + u64::from(org) * 1000 + random.u64(..most.max(1))
     }
 

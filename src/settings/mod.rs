@@ -229,7 +229,7 @@ mod tests {
         let settings = settings.unwrap();
         assert_eq!((settings.broker.prefetch, settings.broker.prefix.as_str()), (800, "a"));
         assert_eq!(settings.database.url.expose(), "postgres://h/d");
-        assert_eq!(settings.limits.max_clock_skew, Duration::from_secs(86_400));
+        assert_eq!(settings.limits.max_clock_skew, Duration::from_hours(24));
     }
 
     #[test]

@@ -78,7 +78,7 @@ impl Merged {
                     );
                 }
                 None => {
-                    faults.push(Fault { problem: "a flag must be section.key=value".into(), origin: "--set".into() })
+                    faults.push(Fault { problem: "a flag must be section.key=value".into(), origin: "--set".into() });
                 }
             }
         }

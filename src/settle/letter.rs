@@ -92,17 +92,18 @@ impl Post<'_> {
         let exchange = self.topology.dead_exchange();
         let mut sent = Vec::new();
         for refused in letters {
-            let headers = broker::reason_headers(&refused.refusal);
-            let confirm = publisher.send(&exchange, &refused.letter.routing_key, headers, &refused.letter.body).await;
+            let confirm = publisher
+                .send(&exchange, &refused.letter.routing_key, Some(&refused.refusal), &refused.letter.body)
+                .await;
             sent.push((refused, confirm));
         }
         let (mut receipts, mut left, mut failure) = (Vec::new(), Vec::new(), None);
         for (refused, confirm) in sent {
-            let published = match confirm {
+            let outcome = match confirm {
                 Ok(confirm) => confirm.confirmed().await,
                 Err(error) => Err(error),
             };
-            match published {
+            match outcome {
                 Ok(()) => {
                     tracing::debug!(
                         reason = refused.refusal.reason.code(),

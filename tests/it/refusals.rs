@@ -5,7 +5,7 @@ use lapin::{
     options::{BasicConsumeOptions, BasicQosOptions},
     types::{AMQPValue, FieldTable},
 };
-use rollcall::broker::{self, Publisher, Topology};
+use rollcall::broker::{self, Topology};
 use serde_json::json;
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -188,16 +188,21 @@ async fn what_others_put_into_the_dead_queue_is_foreign() {
     let place = Place::new().await;
     let mut connection = place.connect().await;
     broker::declare(&place.settings.broker).await.unwrap();
-    let publisher = Publisher::open(&place.settings.broker).await.unwrap();
+    let publisher = lapin_connection(&place).await;
+    let channel = publisher.create_channel().await.unwrap();
+    channel.confirm_select(lapin::options::ConfirmSelectOptions::default()).await.unwrap();
     let exchange = Topology::new(&place.settings.broker).dead_exchange();
     let mut hostile = FieldTable::default();
     hostile.insert("x-rollcall-reason".into(), AMQPValue::LongString("drop table".into()));
     hostile.insert("nul".into(), AMQPValue::LongString(b"a\0\xffb".to_vec().into()));
     let body = b"\x00\xff binary".to_vec();
     for headers in [hostile, FieldTable::default()] {
-        publisher.send(&exchange, "some\u{1}key", headers, &body).await.unwrap().confirmed().await.unwrap();
+        let properties = lapin::BasicProperties::default().with_headers(headers);
+        let options = lapin::options::BasicPublishOptions { mandatory: true, ..Default::default() };
+        let sent = channel.basic_publish(exchange.as_str().into(), "some\u{1}key".into(), options, &body, properties);
+        assert!(matches!(sent.await.unwrap().await.unwrap(), lapin::Confirmation::Ack(None)));
     }
-    publisher.close().await;
+    publisher.close(200, "".into()).await.unwrap();
     place.work_off(1, &[]).await;
     assert_eq!(dead(&mut connection).await, [Dead { reason: "foreign".into(), org_id: None, body }]);
     let attempts: i32 =

@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use super::Place;
+
 pub const CHAT: i64 = -1_001_234_567_890;
 /// 2026-01-01 12:00 UTC.
 pub const NOON: i64 = 1_767_268_800;
@@ -38,6 +40,18 @@ pub fn message(update_id: i64, user: i64, text: &str) -> Value {
 /// The envelope around an update, as a publisher makes it: routing key and body.
 pub fn enveloped(org: Uuid, update: &Value) -> (String, Vec<u8>) {
     (org.to_string(), json!({ "org_id": org, "update": update }).to_string().into_bytes())
+}
+
+/// Enveloped text messages with these update ids, of seven people.
+pub fn said(org: Uuid, update_ids: std::ops::RangeInclusive<i64>) -> impl Iterator<Item = (String, Vec<u8>)> {
+    update_ids.map(move |id| enveloped(org, &message(id, 1 + id % 7, "hello")))
+}
+
+/// How many messages there are of an organization.
+pub async fn messages_of(place: &Place, org: Uuid) -> u64 {
+    let query = sqlx::query_scalar("select count(*) from activity_events where org_id = $1").bind(org);
+    let count: i64 = query.fetch_one(&mut place.connect().await).await.unwrap();
+    u64::try_from(count).unwrap()
 }
 
 /// The decoded event of a valid body.

@@ -1,10 +1,16 @@
 //! The conformance kit, which stands beside the project where it is developed, and is no part of it.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
+use rollcall::{
+    clock,
+    decode::{Limits, decode, org_of},
+};
 use tempfile::TempDir;
 use tokio::process::Command;
-use uuid::Uuid;
 
 use super::Place;
 
@@ -42,8 +48,12 @@ impl Kit {
     pub fn bodies(&self) -> Vec<(String, Vec<u8>)> {
         let text = std::fs::read(self.scenario.path().join("events.ndjson")).unwrap();
         let lines = text.strip_suffix(b"\n").unwrap_or(&text).split(|byte| *byte == b'\n');
-        let key = |body: &[u8]| rollcall::decode::org_of(body, 1 << 20).map(|org: Uuid| org.to_string());
-        lines.map(|body| (key(body).unwrap_or_default(), body.to_vec())).collect()
+        let limits = Limits { max_body_bytes: 1 << 20, max_clock_skew: Duration::from_secs(86_400), store_text: true };
+        let key = |body: &[u8]| match decode(body, &limits, clock::now()) {
+            Ok(Some(event)) => event.routing_key(),
+            _ => org_of(body, limits.max_body_bytes).map(|org| org.to_string()).unwrap_or_default(),
+        };
+        lines.map(|body| (key(body), body.to_vec())).collect()
     }
 
     pub fn file(&self) -> PathBuf {

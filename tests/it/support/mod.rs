@@ -1,6 +1,7 @@
 //! What every test needs: servers, a place of its own on them, and workers to run there.
 
 pub mod community;
+mod forwarder;
 mod kit;
 mod servers;
 mod worker;
@@ -15,6 +16,7 @@ use rollcall::{
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 use uuid::Uuid;
 
+pub use forwarder::Forwarder;
 pub use kit::Kit;
 pub use servers::postgres_log;
 pub use worker::{Replica, rollcall};
@@ -75,7 +77,7 @@ impl Place {
         let publisher = Publisher::open(&self.settings.broker).await.unwrap();
         let mut unconfirmed = Vec::new();
         for (routing_key, body) in bodies {
-            let sent = publisher.send(exchange, &routing_key, lapin::types::FieldTable::default(), &body).await;
+            let sent = publisher.send(exchange, &routing_key, None, &body).await;
             unconfirmed.push(sent.unwrap());
         }
         for sent in unconfirmed {
@@ -114,7 +116,7 @@ impl Place {
             "select 'activity_events ' || t::text from activity_events t order by 1",
             "select 'group_metrics ' || t::text from group_metrics t order by 1",
             "select 'group_daily_users ' || t::text from group_daily_users t order by 1",
-            "select 'dead_letters ' || (id, reason, detail, org_id, routing_key, headers, body, status, resolved_at)::text from dead_letters order by 1",
+            "select 'dead_letters ' || (id, reason, detail, org_id, routing_key, body, status, resolved_at)::text from dead_letters order by 1",
         ] {
             let found = sqlx::query(query).fetch_all(&mut connection).await.unwrap();
             rows.extend(found.into_iter().map(|row| row.get::<String, _>(0)));

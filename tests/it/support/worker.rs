@@ -8,9 +8,13 @@ use std::{
 };
 
 use tempfile::NamedTempFile;
-use tokio::process::{Child, Command};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    process::{Child, Command},
+};
 
-use super::{DEADLINE, Place};
+use super::{DEADLINE, Place, eventually};
 
 /// A command of the program in a place.
 pub fn rollcall(place: &Place, environment: &[(&str, &str)]) -> Command {
@@ -61,7 +65,48 @@ impl Replica {
 
     /// Sends SIGTERM.
     pub async fn terminate(&self) {
-        assert!(Command::new("kill").arg(self.pid().to_string()).status().await.unwrap().success());
+        self.signal("TERM").await;
+    }
+
+    /// Sends a signal.
+    pub async fn signal(&self, name: &str) {
+        let pid = self.pid().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().await.unwrap().success());
+    }
+
+    /// Where it answers HTTP, once it said so.
+    pub async fn http_address(&self) -> String {
+        let told = || {
+            let log = self.log();
+            let (_, told) = log.split_once("http.address=")?;
+            told.split_whitespace().next().map(str::to_owned)
+        };
+        eventually("the replica tells its HTTP address", async || told().is_some()).await;
+        told().unwrap()
+    }
+
+    /// What its HTTP port answers: the status and the body.
+    pub async fn get(&self, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.http_address().await).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: replica\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    }
+
+    /// Waits until it says that it works.
+    pub async fn ready(&self) {
+        eventually("the replica is ready", async || self.get("/readyz").await.0 == 200).await;
+    }
+
+    /// A number that it told when it stopped.
+    pub fn counted(&self, what: &str) -> u64 {
+        let log = self.log();
+        let line = log.lines().rfind(|line| line.contains(" stopped ")).unwrap_or_else(|| panic!("no summary: {log}"));
+        let (_, told) = line.split_once(&format!(" {what}=")).unwrap_or_else(|| panic!("no {what}: {line}"));
+        told.split_whitespace().next().unwrap().parse().unwrap()
     }
 
     /// Waits until it has ended.
