@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use lapin::{Connection, ConnectionProperties, ErrorKind, protocol::AMQPErrorKind};
+use lapin::{Connection, ConnectionProperties, ErrorKind};
 
 use crate::settings;
 
@@ -29,19 +29,6 @@ pub fn describe(error: &lapin::Error) -> String {
         ErrorKind::ProtocolError(error) => format!("{} {}", error.get_id(), error.get_message()),
         ErrorKind::IOError(error) => error.to_string(),
         _ => error.to_string(),
-    }
-}
-
-/// Whether waiting alone will not mend it: rights, names, or a queue with other arguments.
-#[must_use]
-pub fn needs_a_person(error: &lapin::Error) -> bool {
-    match error.kind() {
-        // ACCESS_REFUSED, PRECONDITION_FAILED, NOT_ALLOWED
-        ErrorKind::ProtocolError(error) => {
-            matches!(error.kind(), AMQPErrorKind::Soft(_) | AMQPErrorKind::Hard(_))
-                && [403, 406, 530].contains(&error.get_id())
-        }
-        _ => false,
     }
 }
 

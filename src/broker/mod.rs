@@ -6,7 +6,7 @@ mod inspect;
 mod publisher;
 mod topology;
 
-pub use connection::{close, connect, describe, needs_a_person};
+pub use connection::{close, connect, describe};
 pub use headers::{delivery_count, refusal, sound, to_json};
 pub use inspect::{Queue, inspect, remove};
 pub use publisher::{PublishError, Publisher, Unconfirmed};

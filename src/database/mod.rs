@@ -39,6 +39,8 @@ pub async fn connect(settings: &settings::Database) -> Result<PgConnection, Faul
         // while the tables were empty would stay when they have grown.
         ("jit", "off".to_owned()),
         ("enable_seqscan", "off".to_owned()),
+        ("enable_bitmapscan", "off".to_owned()),
+        ("enable_material", "off".to_owned()),
         ("enable_hashjoin", "off".to_owned()),
         ("enable_mergejoin", "off".to_owned()),
     ]);

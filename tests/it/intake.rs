@@ -1,6 +1,8 @@
 //! Queues that vanish or are not as expected, updates of several organizations, and organizations that
 //! are in each other's way.
 
+use std::time::Duration;
+
 use lapin::{
     options::{QueueDeclareOptions, QueueDeleteOptions},
     types::FieldTable,
@@ -100,10 +102,10 @@ async fn a_queue_with_other_arguments_is_reported_and_waited_for() {
     broker::close(connection).await;
 
     let replica = Replica::start(&place, &IMPATIENT);
-    eventually("the queue is reported", async || replica.log().contains(&queue)).await;
+    eventually("the queue is reported", async || replica.log().contains("exists with other arguments")).await;
     let log = replica.log();
-    let line = log.lines().find(|line| line.contains(&queue)).unwrap();
-    assert!(line.contains("exists with other arguments") && line.contains("delete it"), "{line}");
+    let line = log.lines().find(|line| line.contains("exists with other arguments")).unwrap();
+    assert!(line.contains(&queue) && line.contains("drain and delete it"), "{line}");
     assert_eq!(replica.get("/healthz").await.0, 200);
     let (status, body) = replica.get("/readyz").await;
     assert!(status == 503 && body.contains(&queue), "{body}");
@@ -213,37 +215,69 @@ async fn a_quiet_organization_is_not_held_up_by_a_flood() {
     }
 }
 
+/// Two organizations with locks of their own.
+async fn two_orgs(connection: &mut PgConnection) -> (Uuid, Uuid) {
+    let merging = create_org(connection).await;
+    loop {
+        let other = create_org(connection).await;
+        // The last byte chooses the lock.
+        if other.as_bytes()[15] != merging.as_bytes()[15] {
+            return (merging, other);
+        }
+    }
+}
+
+async fn begin_merge(connection: &mut PgConnection, org: Uuid) {
+    sqlx::raw_sql("begin").execute(&mut *connection).await.unwrap();
+    let locking = sqlx::query("select pg_advisory_xact_lock(1919904876, rollcall_resolver_slot($1))").bind(org);
+    locking.execute(connection).await.unwrap();
+}
+
+/// A hundred of each in turns, all in one queue.
+fn interleaved(first: Uuid, second: Uuid) -> impl Iterator<Item = (String, Vec<u8>)> {
+    let pairs = said(first, 1..=100).zip(said(second, 1..=100));
+    pairs.flat_map(|((key, first), (_, second))| [(key.clone(), first), (key, second)])
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_open_merge_delays_no_other_organization() {
     let place = Place::new().await;
     let mut connection = place.connect().await;
-    let merging = create_org(&mut connection).await;
-    let other = loop {
-        let other = create_org(&mut connection).await;
-        // Organizations share locks by their last byte.
-        if other.as_bytes()[15] != merging.as_bytes()[15] {
-            break other;
-        }
-    };
-    sqlx::raw_sql("begin").execute(&mut connection).await.unwrap();
-    let locking = sqlx::query("select pg_advisory_xact_lock(1919904876, rollcall_resolver_slot($1))").bind(merging);
-    locking.execute(&mut connection).await.unwrap();
-
-    let (first, second): (Vec<_>, Vec<_>) = (said(merging, 1..=100).collect(), said(other, 1..=100).collect());
-    place.publish(first.into_iter().zip(second).flat_map(|(first, second)| [first, second])).await;
+    let (merging, other) = two_orgs(&mut connection).await;
+    begin_merge(&mut connection, merging).await;
+    place.publish(interleaved(merging, other)).await;
     // One writer: both organizations go the same way.
     let replica = Replica::start(&place, &[("ROLLCALL_DATABASE__WRITERS", "1")]);
     eventually("the other organization's are applied", async || messages_of(&place, other).await == 100).await;
     assert_eq!(messages_of(&place, merging).await, 0);
-    // What waits for the merge keeps nobody from stopping, and is kept.
-    replica.stop().await;
-    eventually("the rest is back in the queues", async || place.ready().await == 100).await;
-
-    let replica = Replica::start(&place, &[]);
-    eventually("they are taken again", async || place.ready().await == 0).await;
     sqlx::raw_sql("commit").execute(&mut connection).await.unwrap();
     eventually("all are applied", async || messages_of(&place, merging).await == 100).await;
     replica.stop().await;
     assert_eq!(place.ready().await, 0);
     place.assert_metrics_recompute().await;
+}
+
+/// What waits for the merge keeps nobody from stopping. It goes back, and what was committed does not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_during_an_open_merge_gives_back_what_waits_for_it_and_nothing_else() {
+    let place = Place::new().await;
+    let mut connection = place.connect().await;
+    let (merging, other) = two_orgs(&mut connection).await;
+    begin_merge(&mut connection, merging).await;
+    place.publish(interleaved(merging, other)).await;
+    let mut replica = Replica::start(&place, &[]);
+    eventually("the other organization's are applied", async || messages_of(&place, other).await == 100).await;
+    eventually("all is taken", async || place.ready().await == 0).await;
+    replica.terminate().await;
+    let status = replica.ends_within(Duration::from_secs(20)).await.expect("an end within the grace period");
+    assert!(status.success(), "{status}: {}", replica.log());
+    sqlx::raw_sql("commit").execute(&mut connection).await.unwrap();
+
+    let mut second = Replica::start(&place, &[]);
+    eventually("all are applied", async || messages_of(&place, merging).await == 100).await;
+    second.terminate().await;
+    assert!(second.ended().await.success(), "{}", second.log());
+    assert_eq!(place.ready().await, 0);
+    place.assert_metrics_recompute().await;
+    assert_eq!((replica.counted("applied"), second.counted("received")), (100, 100));
 }

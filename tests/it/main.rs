@@ -1,9 +1,11 @@
 //! Tests against real servers: the private ones of `rollcall servers`, or those that `DATABASE_URL`
 //! and `AMQP_URL` name. Each test has a database and queues of its own.
 
+mod commands;
 mod conformance;
 mod intake;
 mod law;
+mod memory;
 mod merges;
 mod operations;
 mod publishing;

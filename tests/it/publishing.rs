@@ -2,8 +2,9 @@
 
 use std::{collections::BTreeSet, process::Output};
 
-use lapin::options::BasicGetOptions;
-use rollcall::broker::{self, Topology};
+use futures_util::StreamExt as _;
+use lapin::{options::BasicConsumeOptions, types::FieldTable};
+use rollcall::broker;
 use tempfile::NamedTempFile;
 use tokio::io::AsyncWriteExt as _;
 use uuid::Uuid;
@@ -29,10 +30,13 @@ async fn take_all(place: &Place) -> Vec<(String, Vec<u8>)> {
     let connection = broker::connect(&place.settings.broker, "test").await.unwrap();
     let channel = connection.create_channel().await.unwrap();
     let mut taken = Vec::new();
-    for queue in Topology::new(&place.settings.broker).event_queues() {
-        let options = BasicGetOptions { no_ack: true };
-        while let Some(message) = channel.basic_get(queue.as_str().into(), options).await.unwrap() {
-            taken.push((message.routing_key.to_string(), message.delivery.data));
+    for queue in broker::inspect(&place.settings.broker).await.unwrap() {
+        let options = BasicConsumeOptions { no_ack: true, ..Default::default() };
+        let consumer = channel.basic_consume(queue.name.into(), "".into(), options, FieldTable::default());
+        let mut messages = consumer.await.unwrap().take(queue.messages.unwrap() as usize);
+        while let Some(message) = messages.next().await {
+            let message = message.unwrap();
+            taken.push((message.routing_key.to_string(), message.data));
         }
     }
     broker::close(connection).await;
@@ -156,12 +160,7 @@ async fn broken_connections_lose_no_line() {
     let mut expected = BTreeSet::new();
     for round in 0..6 {
         for (_, body) in said(org, round * 1_000 + 1..=round * 1_000 + 1_000) {
-            // More than fits the pipe is written only when the publisher reads.
-            let writing = async {
-                stdin.write_all(&body).await.unwrap();
-                stdin.write_all(b"\n").await.unwrap();
-            };
-            writing.await;
+            stdin.write_all(&[&body[..], b"\n"].concat()).await.unwrap();
             expected.insert(body);
         }
         match round {
@@ -170,11 +169,7 @@ async fn broken_connections_lose_no_line() {
                 broker.close().await;
                 broker.open().await;
             }
-            _ => {
-                let before = place.ready().await;
-                eventually("some arrive", async || place.ready().await >= before.max(1)).await;
-                assert!(broker.cut() > 0, "nothing was cut");
-            }
+            _ => eventually("a connection is cut", async || broker.cut() > 0).await,
         }
     }
     drop(stdin);

@@ -1,6 +1,7 @@
 -- The resolver: finds or creates the participant behind every user. The transaction already holds the
 -- resolver locks, so nobody merges people meanwhile. Existing rows that would not change are not
 -- touched. Rows are locked in the order of (org_id, tg_user_id), a survivor under its own user id.
+-- Lookups are lateral with a limit, here and elsewhere, so that no plan can read more than a key's row.
 with fact as (
     select f.org_id, f.tg_user_id, f.username, f.first_name, f.last_name, f.full_name,
            to_timestamp(f.profile_at) as profile_at, f.profile_update_id,
@@ -21,7 +22,10 @@ target as materialized (
                else true
            end is true as is_news
     from fact f
-    left join participants live on live.org_id = f.org_id and live.tg_user_id = f.tg_user_id and live.merged_into is null
+    left join lateral (
+        select * from participants p
+        where p.org_id = f.org_id and p.tg_user_id = f.tg_user_id and p.merged_into is null limit 1
+    ) live on true
     left join lateral (
         select m.merged_into as id from participants m
         where live.id is null and m.org_id = f.org_id and m.tg_user_id = f.tg_user_id and m.merged_into is not null

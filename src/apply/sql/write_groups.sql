@@ -3,7 +3,9 @@ insert into org_telegram_groups as g (org_id, tg_chat_id, title, chat_type, titl
 select n.org_id, n.tg_chat_id, n.title, n.chat_type, to_timestamp(n.title_at), n.title_update_id, to_timestamp(n.last_event_at)
 from unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[]) with ordinality
     as n (org_id, tg_chat_id, title, chat_type, title_at, title_update_id, last_event_at, position)
-left join org_telegram_groups old on old.org_id = n.org_id and old.tg_chat_id = n.tg_chat_id
+left join lateral (
+    select * from org_telegram_groups o where o.org_id = n.org_id and o.tg_chat_id = n.tg_chat_id limit 1
+) old on true
 where old.org_id is null
    or rollcall_is_newer(to_timestamp(n.title_at), n.title_update_id, old.title_at, old.title_update_id)
    or to_timestamp(n.last_event_at) > coalesce(old.last_event_at, '-infinity')
