@@ -3,11 +3,13 @@
 mod connection;
 mod headers;
 mod inspect;
+mod outbox;
 mod publisher;
 mod topology;
 
 pub use connection::{close, connect, describe};
 pub use headers::{delivery_count, refusal, sound, to_json};
 pub use inspect::{Queue, inspect, remove};
+pub use outbox::{Message, Notice, Outbox};
 pub use publisher::{PublishError, Publisher, Unconfirmed};
 pub use topology::{Topology, declare};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lapin::{
-    BasicProperties, Channel, Confirmation, Connection, PublisherConfirm,
+    BasicProperties, Channel, Confirmation, Connection, ErrorKind, PublisherConfirm,
     options::{BasicPublishOptions, ConfirmSelectOptions},
 };
 
@@ -27,9 +27,12 @@ pub enum PublishError {
     /// No queue is bound.
     #[error("no queue took it: {0}")]
     Unroutable(String),
-    /// The broker said no.
+    /// The broker said no, for now.
     #[error("the broker did not take it")]
     Refused,
+    /// The broker closed the channel over a message, which one is unknown: longer than it allows.
+    #[error("the broker refuses a message: {0}")]
+    TooLarge(String),
 }
 
 /// A message on its way to a queue.
@@ -75,7 +78,7 @@ impl Publisher {
         let sending = self.channel.basic_publish(exchange.into(), routing_key.into(), options, body, properties);
         match tokio::time::timeout(self.confirm_timeout, sending).await {
             Ok(sent) => {
-                let confirm = sent.map_err(|error| PublishError::Broken(describe(&error)))?;
+                let confirm = sent.map_err(|error| broken(&error))?;
                 Ok(Unconfirmed { confirm, timeout: self.confirm_timeout })
             }
             Err(_) => Err(PublishError::Broken(format!("the broker takes nothing since {:?}", self.confirm_timeout))),
@@ -101,8 +104,16 @@ impl Unconfirmed {
                 Err(PublishError::Unroutable(returned.reply_text.to_string()))
             }
             Ok(Ok(Confirmation::Nack(None) | Confirmation::NotRequested)) => Err(PublishError::Refused),
-            Ok(Err(error)) => Err(PublishError::Broken(describe(&error))),
+            Ok(Err(error)) => Err(broken(&error)),
             Err(_) => Err(PublishError::Broken(format!("no confirm within {:?}", self.timeout))),
         }
+    }
+}
+
+fn broken(error: &lapin::Error) -> PublishError {
+    match error.kind() {
+        // PRECONDITION_FAILED
+        ErrorKind::ProtocolError(protocol) if protocol.get_id() == 406 => PublishError::TooLarge(describe(error)),
+        _ => PublishError::Broken(describe(error)),
     }
 }

@@ -1,6 +1,6 @@
 //! `rollcall publish`
 
-use std::{collections::VecDeque, path::PathBuf, sync::Arc, time::Instant};
+use std::{path::PathBuf, sync::Arc, time::Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::{
@@ -8,20 +8,16 @@ use tokio::{
     io::{AsyncBufRead, BufReader},
 };
 
-use super::{CHECK, needs_broker};
+use super::needs_broker;
 use crate::{
-    broker::{self, PublishError, Publisher, Topology, Unconfirmed},
+    broker::{Message, Notice, Outbox},
     clock,
     decode::{self, Limits, Refusal},
     failure::{Failure, Remedy as _},
     lines::{Line, Lines},
-    retry::Backoff,
     settings::Settings,
 };
 
-/// Messages and bytes that are sent before their confirms are awaited.
-const WINDOW: usize = 1000;
-const WINDOW_BYTES: usize = 32 << 20;
 /// Invalid lines that are shown one by one.
 const SHOWN: u64 = 20;
 
@@ -81,13 +77,6 @@ impl std::fmt::Display for Report {
     }
 }
 
-/// A line on its way.
-struct Message {
-    routing_key: String,
-    body: Vec<u8>,
-    unconfirmed: Option<Unconfirmed>,
-}
-
 /// Publishes every line of the input; waits for a broker that is away.
 pub(super) async fn publish(
     settings: &Arc<Settings>,
@@ -96,35 +85,31 @@ pub(super) async fn publish(
     progress: &ProgressBar,
 ) -> Result<Report, Failure> {
     let started = Instant::now();
-    let mut outbox = Outbox::new(settings);
+    let (mut published, mut rejected, mut invalid) = (0, 0, 0);
+    let mut outbox = Outbox::new(settings, |notice| match notice {
+        Notice::Confirmed => {
+            published += 1;
+            progress.inc(1);
+        }
+        Notice::Rejected(number, problem) => {
+            rejected += 1;
+            progress.suspend(|| eprintln!("line {number}: {problem}"));
+        }
+        Notice::Waiting(error, wait) => {
+            progress.suspend(|| eprintln!("broker: {error}; trying again in {:.1} s", wait.as_secs_f32()));
+        }
+    });
     let mut lines = Lines::new(input);
-    let mut invalid = 0;
     let limits = Limits {
         max_body_bytes: settings.limits.max_body_bytes,
         max_clock_skew: settings.limits.max_clock_skew,
         store_text: true,
     };
-    while let Some(line) =
+    while let Some(Line { number, body }) =
         lines.next().await.remedy("the input could not be read to its end; publish it again, nothing counts twice")?
     {
-        let Line { number, body } = line;
-        let judged = body.ok_or_else(|| "longer than any broker takes".to_owned()).and_then(|body| {
-            let decoded = decode::decode(&body, &limits, clock::now());
-            let routing_key = match &decoded {
-                Ok(Some(event)) => event.routing_key(),
-                _ => decode::org_of(&body, limits.max_body_bytes).map(|org| org.to_string()).unwrap_or_default(),
-            };
-            match decoded {
-                Err(_) if raw => Ok(Some((routing_key, body))),
-                Err(_) if body.is_empty() => Ok(None),
-                Err(Refusal { reason, detail }) => Err(format!("{reason}: {detail}")),
-                Ok(_) => Ok(Some((routing_key, body))),
-            }
-        });
-        match judged {
-            Ok(Some((routing_key, body))) => {
-                outbox.send(Message { routing_key, body, unconfirmed: None }, progress).await;
-            }
+        match judge(body, &limits, raw) {
+            Ok(Some((routing_key, body))) => outbox.send(Message { number, routing_key, body }).await,
             Ok(None) => {}
             Err(problem) => {
                 invalid += 1;
@@ -136,106 +121,22 @@ pub(super) async fn publish(
             }
         }
     }
-    let published = outbox.finish(progress).await.remedy(CHECK)?;
-    Ok(Report { published, invalid, seconds: started.elapsed().as_secs_f64() })
+    outbox.finish().await;
+    Ok(Report { published, invalid: invalid + rejected, seconds: started.elapsed().as_secs_f64() })
 }
 
-/// Messages that are sent and not yet confirmed, and the connection, opened again as often as needed.
-struct Outbox<'a> {
-    settings: &'a Settings,
-    exchange: String,
-    publisher: Option<Publisher>,
-    window: VecDeque<Message>,
-    bytes: usize,
-    published: u64,
-    backoff: Backoff,
-}
-
-impl<'a> Outbox<'a> {
-    fn new(settings: &'a Settings) -> Self {
-        let exchange = Topology::new(&settings.broker).events_exchange();
-        let backoff = Backoff::new(&settings.retry);
-        Self { settings, exchange, publisher: None, window: VecDeque::new(), bytes: 0, published: 0, backoff }
-    }
-
-    async fn send(&mut self, mut message: Message, progress: &ProgressBar) {
-        while self.window.len() >= WINDOW || self.bytes >= WINDOW_BYTES {
-            self.confirm_first(progress).await;
-        }
-        if let Some(publisher) = &self.publisher {
-            match publisher.send(&self.exchange, &message.routing_key, None, &message.body).await {
-                Ok(unconfirmed) => message.unconfirmed = Some(unconfirmed),
-                Err(error) => self.lose(&error, progress).await,
-            }
-        }
-        self.bytes += message.body.len();
-        self.window.push_back(message);
-    }
-
-    async fn finish(mut self, progress: &ProgressBar) -> anyhow::Result<u64> {
-        while !self.window.is_empty() {
-            self.confirm_first(progress).await;
-        }
-        if let Some(publisher) = self.publisher {
-            publisher.close().await;
-        }
-        Ok(self.published)
-    }
-
-    /// Waits for the oldest message; if it is not published, sends all of the window again.
-    async fn confirm_first(&mut self, progress: &ProgressBar) {
-        let Some(first) = self.window.front_mut() else { return };
-        let Some(unconfirmed) = first.unconfirmed.take() else { return self.resend(progress).await };
-        match unconfirmed.confirmed().await {
-            Ok(()) => {
-                let length = self.window.pop_front().map_or(0, |message| message.body.len());
-                self.bytes -= length;
-                self.published += 1;
-                progress.inc(1);
-            }
-            Err(error) => self.lose(&error, progress).await,
-        }
-    }
-
-    async fn lose(&mut self, error: &PublishError, progress: &ProgressBar) {
-        if let Some(publisher) = self.publisher.take() {
-            publisher.close().await;
-        }
-        self.pause(&error.to_string(), progress).await;
-    }
-
-    async fn pause(&mut self, error: &str, progress: &ProgressBar) {
-        let wait = self.backoff.next_wait();
-        progress.suspend(|| eprintln!("broker: {error}; trying again in {:.1} s", wait.as_secs_f32()));
-        tokio::time::sleep(wait).await;
-    }
-
-    /// Opens a connection and sends the window over it. What had arrived arrives twice, which counts once.
-    async fn resend(&mut self, progress: &ProgressBar) {
-        let publisher = loop {
-            // Without the queues nothing would be routed; whoever comes first declares them.
-            let opened = match broker::declare(&self.settings.broker).await {
-                Ok(_) => Publisher::open(&self.settings.broker).await,
-                Err(error) => Err(error),
-            };
-            match opened {
-                Ok(publisher) => break publisher,
-                Err(error) => self.pause(&format!("{error:#}"), progress).await,
-            }
-        };
-        let mut failed = None;
-        for message in &mut self.window {
-            match publisher.send(&self.exchange, &message.routing_key, None, &message.body).await {
-                Ok(unconfirmed) => message.unconfirmed = Some(unconfirmed),
-                Err(error) => {
-                    failed = Some(error);
-                    break;
-                }
-            }
-        }
-        self.publisher = Some(publisher);
-        if let Some(error) = failed {
-            self.lose(&error, progress).await;
-        }
+/// A line's routing key and body, nothing for a blank line, or what is wrong with it.
+fn judge(body: Option<Vec<u8>>, limits: &Limits, raw: bool) -> Result<Option<(String, Vec<u8>)>, String> {
+    let body = body.ok_or("longer than any broker takes")?;
+    let decoded = decode::decode(&body, limits, clock::now());
+    let routing_key = match &decoded {
+        Ok(Some(event)) => event.routing_key(),
+        _ => decode::org_of(&body, limits.max_body_bytes).map(|org| org.to_string()).unwrap_or_default(),
+    };
+    match decoded {
+        Err(_) if raw => Ok(Some((routing_key, body))),
+        Err(_) if body.is_empty() => Ok(None),
+        Err(Refusal { reason, detail }) => Err(format!("{reason}: {detail}")),
+        Ok(_) => Ok(Some((routing_key, body))),
     }
 }

@@ -120,7 +120,9 @@ impl Post<'_> {
         }
         match &failure {
             None => self.publisher = Some(publisher),
-            Some(PublishError::Broken(_) | PublishError::Refused) => publisher.close().await,
+            Some(PublishError::Broken(_) | PublishError::Refused | PublishError::TooLarge(_)) => {
+                publisher.close().await;
+            }
             Some(PublishError::Unroutable(_)) => {
                 publisher.close().await;
                 // Somebody deleted the queue; without it nothing would ever be routed.

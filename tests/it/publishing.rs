@@ -137,7 +137,8 @@ async fn raw_lines_are_published_as_they_are() {
     assert!(taken.contains(&good), "an event keeps its organization as routing key");
     let mut taken: Vec<_> = taken.into_iter().map(|(_, body)| body).collect();
     let mut bodies = bodies.to_vec();
-    (taken.sort(), bodies.sort());
+    taken.sort();
+    bodies.sort();
     assert!(taken == bodies, "other bytes");
 }
 

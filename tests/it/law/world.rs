@@ -15,7 +15,7 @@ use super::{
 
 pub const CHATS: [i64; 2] = [-1_001, -1_002];
 /// Batches of a way, at most.
-const BATCHES: u8 = 7;
+const BATCHES: u8 = 5;
 /// Added to the update id by another bot that saw the same.
 const ANOTHER_BOT: usize = 1_000_000;
 
