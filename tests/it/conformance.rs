@@ -2,7 +2,7 @@
 
 use std::{env, time::Duration};
 
-use crate::support::{Kit, Place, Replica, eventually, postgres_log, rollcall};
+use crate::support::{DEADLINE, Kit, Place, Replica, eventually_within, postgres_log, rollcall};
 
 /// How the events are worked off.
 struct Way {
@@ -62,7 +62,7 @@ async fn work_off(place: &Place, way: &Way) {
         return place.work_off(way.replicas, &environment).await;
     }
     let mut replicas: Vec<_> = (0..way.replicas).map(|_| Replica::start(place, &environment)).collect();
-    let drained = eventually("the queues are empty", async || place.ready().await == 0);
+    let drained = eventually_within(5 * DEADLINE, "the queues are empty", async || place.ready().await == 0);
     let kills = async {
         let mut ticks = tokio::time::interval(Duration::from_secs(1));
         ticks.tick().await;

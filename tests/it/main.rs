@@ -3,6 +3,7 @@
 
 mod commands;
 mod conformance;
+mod headers;
 mod intake;
 mod law;
 mod memory;

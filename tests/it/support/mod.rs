@@ -1,5 +1,6 @@
 //! What every test needs: servers, a place of its own on them, and workers to run there.
 
+mod amqp;
 pub mod community;
 mod forwarder;
 mod kit;
@@ -16,6 +17,7 @@ use rollcall::{
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 use uuid::Uuid;
 
+pub use amqp::RawChannel;
 pub use forwarder::Forwarder;
 pub use kit::Kit;
 pub use servers::postgres_log;
@@ -25,13 +27,22 @@ pub use worker::{Replica, rollcall};
 pub const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Polls until the condition holds.
-pub async fn eventually<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
+pub async fn eventually<F: Future<Output = bool>>(what: &str, condition: impl FnMut() -> F) {
+    eventually_within(DEADLINE, what, condition).await;
+}
+
+/// Polls until the condition holds, for what is slow by nature.
+pub async fn eventually_within<F: Future<Output = bool>>(
+    deadline: Duration,
+    what: &str,
+    mut condition: impl FnMut() -> F,
+) {
     let polling = async {
         while !condition().await {
             tokio::time::sleep(Duration::from_millis(25)).await;
         }
     };
-    tokio::time::timeout(DEADLINE, polling).await.unwrap_or_else(|_| panic!("not within {DEADLINE:?}: {what}"));
+    tokio::time::timeout(deadline, polling).await.unwrap_or_else(|_| panic!("not within {deadline:?}: {what}"));
 }
 
 /// A database and a broker prefix of a test's own, removed when dropped.
