@@ -10,7 +10,7 @@ use super::{
     Reason, Refusal,
     field::{Field, Integer, Value, object},
     repair::{malformed, repair, tame_numbers},
-    update::{ChatMember, Content, Update},
+    shape::{ChatMember, Content, Update},
 };
 
 object! {

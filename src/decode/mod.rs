@@ -8,6 +8,7 @@ mod fact;
 mod field;
 mod refusal;
 mod repair;
+mod shape;
 mod update;
 
 use std::time::Duration;

@@ -1,112 +1,16 @@
 //! An update of the Bot API: which facts it holds, if any, and what is wrong with them.
 
-use std::{borrow::Cow, collections::HashSet};
-
-use serde::de::{IgnoredAny, SeqAccess};
+use std::borrow::Cow;
 
 use super::{
     Chat, ChatKind, Fact, Limits, Message, Profile, Reason, Refusal, Seconds, User, Version, What,
-    field::{Field, Given, Integer, Value, next_element, object},
+    field::Integer,
+    shape::{ChatMember, Content, Entities, Members, Update, title},
 };
 
 const MAX_ID: i64 = 1 << 53;
 /// 2013-01-01, before Telegram.
 const EARLIEST: Seconds = 1_356_998_400;
-/// Telegram itself, channels and anonymous administrators.
-const SYSTEM_ACCOUNTS: [i64; 3] = [777_000, 136_817_688, 1_087_968_824];
-
-object! {
-    struct Update<'a> {
-        "update_id" => update_id: Integer,
-        "message" => message: Content<'a>,
-        "edited_message" => edited_message: Content<'a>,
-        "chat_member" => chat_member: ChatMember<'a>,
-    }
-}
-
-object! {
-    /// A message, new or edited.
-    struct Content<'a> {
-        "message_id" => message_id: Integer,
-        "date" => date: Integer,
-        "edit_date" => edit_date: Integer,
-        "chat" => chat: Place<'a>,
-        "from" => from: Person<'a>,
-        "new_chat_members" => new_chat_members: Members,
-        "left_chat_member" => left_chat_member: Person<'a>,
-        "message_thread_id" => message_thread_id: Integer,
-        "is_topic_message" => is_topic_message: bool,
-        "reply_to_message" => reply_to_message: Reply<'a>,
-        "text" => text: Cow<'a, str>,
-        "caption" => caption: Cow<'a, str>,
-        "entities" => entities: Entities,
-        "caption_entities" => caption_entities: Entities,
-        "animation" => animation: Given,
-        "audio" => audio: Given,
-        "checklist" => checklist: Given,
-        "contact" => contact: Given,
-        "dice" => dice: Given,
-        "document" => document: Given,
-        "game" => game: Given,
-        "paid_media" => paid_media: Given,
-        "photo" => photo: Given,
-        "poll" => poll: Given,
-        "sticker" => sticker: Given,
-        "story" => story: Given,
-        "venue" => venue: Given,
-        "video" => video: Given,
-        "video_note" => video_note: Given,
-        "voice" => voice: Given,
-        "location" => location: Given,
-    }
-}
-
-object! {
-    struct ChatMember<'a> {
-        "date" => date: Integer,
-        "chat" => chat: Place<'a>,
-        "old_chat_member" => old: Membership<'a>,
-        "new_chat_member" => new: Membership<'a>,
-    }
-}
-
-object! {
-    struct Membership<'a> {
-        "status" => status: Cow<'a, str>,
-        "is_member" => is_member: bool,
-        "user" => user: Person<'a>,
-    }
-}
-
-object! {
-    struct Place<'a> {
-        "id" => id: Integer,
-        "type" => kind: Cow<'a, str>,
-        "title" => title: Cow<'a, str>,
-    }
-}
-
-object! {
-    struct Person<'a> {
-        "id" => id: Integer,
-        "is_bot" => is_bot: bool,
-        "username" => username: Cow<'a, str>,
-        "first_name" => first_name: Cow<'a, str>,
-        "last_name" => last_name: Cow<'a, str>,
-    }
-}
-
-object! {
-    struct Reply<'a> {
-        "message_id" => message_id: Integer,
-    }
-}
-
-object! {
-    struct Entity<'a> {
-        "type" => kind: Cow<'a, str>,
-    }
-}
 
 /// The facts of an update, none if it holds none. First comes what decides whether there is a fact at
 /// all, then the types of what the facts need, then the ranges.
@@ -243,119 +147,6 @@ impl<'a> ChatMember<'a> {
         let date = self.date.required("date")?;
         let what = if is_present { Happened::Join } else { Happened::Leave };
         Ok(Some(Told { people: vec![person], chat, date, edit_date: None, message_id: None, what }))
-    }
-}
-
-impl<'a> Membership<'a> {
-    /// The user, and whether somebody of this status is in the chat.
-    fn presence(self, path: &str) -> Result<(Field<Person<'a>>, bool), Refusal> {
-        let is_present = match self.status.required(&format!("{path}.status"))?.as_ref() {
-            "creator" | "administrator" | "member" => true,
-            "restricted" => self.is_member.optional(&format!("{path}.is_member"))?.unwrap_or(false),
-            _ => false,
-        };
-        Ok((self.user, is_present))
-    }
-}
-
-impl Place<'_> {
-    /// The chat with its type, if chats of this type count.
-    fn counted(mut self) -> Result<Option<(ChatKind, Self)>, Refusal> {
-        let kind = std::mem::take(&mut self.kind).required("chat.type")?;
-        Ok(match kind.as_ref() {
-            "group" => Some((ChatKind::Group, self)),
-            "supergroup" => Some((ChatKind::Supergroup, self)),
-            _ => None,
-        })
-    }
-}
-
-fn title(title: Field<Cow<'_, str>>) -> Result<Option<String>, Refusal> {
-    Ok(non_empty(title.optional("chat.title")?))
-}
-
-fn non_empty(text: Option<Cow<'_, str>>) -> Option<String> {
-    text.filter(|text| !text.is_empty()).map(Cow::into_owned)
-}
-
-impl Person<'_> {
-    /// Id and names, unless this is a bot or a system account.
-    fn counted(self) -> Result<Option<(Integer, Profile)>, Refusal> {
-        let is_bot = self.is_bot.optional("user.is_bot")?.unwrap_or(false);
-        let is_system = matches!(self.id, Field::Is(Some(id)) if SYSTEM_ACCOUNTS.contains(&id));
-        if is_bot || is_system {
-            return Ok(None);
-        }
-        let profile = Profile {
-            username: non_empty(self.username.optional("user.username")?),
-            first_name: non_empty(self.first_name.optional("user.first_name")?),
-            last_name: non_empty(self.last_name.optional("user.last_name")?),
-        };
-        Ok(Some((self.id.required("user.id")?, profile)))
-    }
-}
-
-/// The members of a join, judged one by one as they are read, so that a long list of anything else
-/// takes no memory.
-#[derive(Debug, Default)]
-pub(super) struct Members {
-    is_empty: bool,
-    people: Vec<(Integer, Profile)>,
-    refusal: Option<Refusal>,
-}
-
-impl Members {
-    const fn is_some(&self) -> bool {
-        !self.is_empty
-    }
-
-    fn people(self) -> Result<Vec<(Integer, Profile)>, Refusal> {
-        self.refusal.map_or(Ok(self.people), Err)
-    }
-}
-
-impl<'a> Value<'a> for Members {
-    fn from_array<A: SeqAccess<'a>>(mut array: A) -> Result<Field<Self>, A::Error> {
-        let mut members = Self { is_empty: true, ..Self::default() };
-        let mut seen = HashSet::new();
-        while let Some(member) = next_element::<Person<'_>, _>(&mut array)? {
-            members.is_empty = false;
-            match member.required("new_chat_members[]").and_then(Person::counted) {
-                Ok(Some((id, profile))) if seen.insert(id) => members.people.push((id, profile)),
-                Ok(_) => {}
-                Err(refusal) => {
-                    members.refusal = Some(refusal);
-                    while array.next_element::<IgnoredAny>()?.is_some() {}
-                    break;
-                }
-            }
-        }
-        Ok(Field::Is(members))
-    }
-}
-
-/// How many entities of the kinds that are counted.
-#[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Entities {
-    links: i32,
-    mentions: i32,
-}
-
-impl<'a> Value<'a> for Entities {
-    fn from_array<A: SeqAccess<'a>>(mut array: A) -> Result<Field<Self>, A::Error> {
-        let mut counts = Self::default();
-        let mut is_wrong = false;
-        while let Some(entity) = next_element::<Entity<'_>, _>(&mut array)? {
-            match entity {
-                Field::Is(Entity { kind: Field::Is(kind), .. }) => match kind.as_ref() {
-                    "url" | "text_link" => counts.links += 1,
-                    "mention" | "text_mention" => counts.mentions += 1,
-                    _ => {}
-                },
-                _ => is_wrong = true,
-            }
-        }
-        Ok(if is_wrong { Field::Wrong } else { Field::Is(counts) })
     }
 }
 

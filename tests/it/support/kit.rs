@@ -48,7 +48,7 @@ impl Kit {
     pub fn bodies(&self) -> Vec<(String, Vec<u8>)> {
         let text = std::fs::read(self.scenario.path().join("events.ndjson")).unwrap();
         let lines = text.strip_suffix(b"\n").unwrap_or(&text).split(|byte| *byte == b'\n');
-        let limits = Limits { max_body_bytes: 1 << 20, max_clock_skew: Duration::from_secs(86_400), store_text: true };
+        let limits = Limits { max_body_bytes: 1 << 20, max_clock_skew: Duration::from_hours(24), store_text: true };
         let key = |body: &[u8]| match decode(body, &limits, clock::now()) {
             Ok(Some(event)) => event.routing_key(),
             _ => org_of(body, limits.max_body_bytes).map(|org| org.to_string()).unwrap_or_default(),

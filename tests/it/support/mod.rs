@@ -24,7 +24,7 @@ pub use servers::postgres_log;
 pub use worker::{Replica, rollcall};
 
 /// Longer than anything here may take on a slow machine; nothing waits this long when it works.
-pub const DEADLINE: Duration = Duration::from_secs(120);
+pub const DEADLINE: Duration = Duration::from_mins(2);
 
 /// Polls until the condition holds.
 pub async fn eventually<F: Future<Output = bool>>(what: &str, condition: impl FnMut() -> F) {

@@ -1,6 +1,10 @@
 //! The servers: those that the environment names, or private ones that live as long as this process.
 
-use std::{env, path::Path, path::PathBuf, sync::OnceLock};
+use std::{
+    env,
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
 
 use rollcall::servers::Servers;
 
@@ -13,12 +17,12 @@ enum Given {
 static SERVERS: OnceLock<Given> = OnceLock::new();
 
 fn given() -> &'static Given {
-    SERVERS.get_or_init(|| match (env::var("DATABASE_URL"), env::var("AMQP_URL")) {
-        (Ok(database), Ok(amqp)) => Given::Named { database, amqp },
-        _ => {
-            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(".rollcall");
-            Given::Private(Servers::start(Path::new(env!("CARGO_BIN_EXE_rollcall")), &folder).unwrap())
+    SERVERS.get_or_init(|| {
+        if let (Ok(database), Ok(amqp)) = (env::var("DATABASE_URL"), env::var("AMQP_URL")) {
+            return Given::Named { database, amqp };
         }
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(".rollcall");
+        Given::Private(Servers::start(Path::new(env!("CARGO_BIN_EXE_rollcall")), &folder).unwrap())
     })
 }
 

@@ -1,35 +1,35 @@
 //! `rollcall demo`: the whole job, on real servers, from a file of events to rows.
 
+mod place;
+mod summary;
+
 use std::{
     env, fs,
     io::BufWriter,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{ExitStatus, Stdio},
-    sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use sqlx::PgConnection;
 use tokio::{
     io::BufReader,
     process::{Child, Command},
 };
 
-use super::{
-    needs_database,
-    publish::{self, publish},
-};
+use super::publish::publish;
 use crate::{
     broker, clock,
     database::{self, MIGRATOR},
     failure::{Failure, Remedy as _},
-    scenario::{self, Options, Org, Told},
-    servers::Servers,
-    settings::{SecretUrl, Settings, Sources},
+    scenario::{self, Options, Org},
+    settings::{SecretUrl, Settings},
     shutdown::Signals,
 };
+use place::Place;
+use summary::Summary;
 
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct Args {
@@ -65,70 +65,6 @@ fn interrupted(name: &str) -> Failure {
     Failure::new(format!("stopped by {name}"), "run it again: nothing was left behind")
 }
 
-/// The servers that the demo uses, with a database and queues of its own.
-struct Place {
-    /// None where the environment names servers.
-    servers: Option<Servers>,
-    settings: Arc<Settings>,
-    /// The named server's own database, from which the demo's is created and dropped.
-    maintenance: Option<Arc<Settings>>,
-    folder: PathBuf,
-}
-
-impl Place {
-    async fn open(dir: &Path) -> anyhow::Result<Self> {
-        let name = format!("rollcall_demo_{}", std::process::id());
-        let folder = dir.join(&name);
-        fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
-        if let (Ok(database), Ok(amqp)) = (env::var("DATABASE_URL"), env::var("AMQP_URL")) {
-            let maintenance = settings(&database, &amqp, &name)?;
-            let mut connection = database::connect_plainly(&maintenance.database).await?;
-            // The name is made of letters and this process's id.
-            sqlx::raw_sql(AssertSqlSafe(format!("create database {name}"))).execute(&mut connection).await?;
-            let settings = settings(&with_database(&database, &name), &amqp, &name)?;
-            return Ok(Self { servers: None, settings, maintenance: Some(maintenance), folder });
-        }
-        let exe = env::current_exe().context("finding this program")?;
-        let dir = dir.to_owned();
-        let servers = tokio::task::spawn_blocking(move || Servers::start(&exe, &dir)).await??;
-        let settings = settings(servers.database_url(), servers.amqp_url(), &name)?;
-        Ok(Self { servers: Some(servers), settings, maintenance: None, folder })
-    }
-
-    async fn close(self) -> anyhow::Result<()> {
-        fs::remove_dir_all(&self.folder).with_context(|| format!("removing {}", self.folder.display()))?;
-        if let Some(parent) = self.folder.parent() {
-            // Only if nobody else keeps something there.
-            let _ = fs::remove_dir(parent);
-        }
-        if let Some(servers) = self.servers {
-            return tokio::task::spawn_blocking(move || servers.stop()).await?;
-        }
-        broker::remove(&self.settings.broker).await?;
-        if let Some(maintenance) = self.maintenance {
-            let mut connection = database::connect_plainly(&maintenance.database).await?;
-            let name = &self.settings.broker.prefix;
-            sqlx::raw_sql(AssertSqlSafe(format!("drop database {name} with (force)"))).execute(&mut connection).await?;
-        }
-        Ok(())
-    }
-}
-
-fn settings(database: &str, amqp: &str, prefix: &str) -> anyhow::Result<Arc<Settings>> {
-    let environment = [("DATABASE_URL", database), ("AMQP_URL", amqp), ("ROLLCALL_BROKER__PREFIX", prefix)];
-    let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
-    Ok(Arc::new(Settings::load(&Sources { environment, ..Sources::default() })?))
-}
-
-/// The URL with another database.
-fn with_database(url: &str, name: &str) -> String {
-    let (base, parameters) = url.split_once('?').map_or((url, ""), |(base, parameters)| (base, parameters));
-    let host = base.find("://").map_or(0, |at| at + 3);
-    let end = base[host..].find('/').map_or(base.len(), |at| host + at);
-    let question = if parameters.is_empty() { "" } else { "?" };
-    format!("{}/{name}{question}{parameters}", &base[..end])
-}
-
 async fn show(args: &Args, place: &Place) -> anyhow::Result<Summary> {
     let settings = &place.settings;
     let file = place.folder.join("events.ndjson");
@@ -137,7 +73,6 @@ async fn show(args: &Args, place: &Place) -> anyhow::Result<Summary> {
     let orgs = scenario::orgs(&options);
     eprintln!("demo: {} events of {} organizations in {}", told.events, orgs.len(), file.display());
 
-    needs_database(settings)?;
     let mut connection = database::connect_plainly(&settings.database).await?;
     MIGRATOR.run(&mut connection).await?;
     create_organizations(&mut connection, &orgs).await?;
@@ -245,77 +180,4 @@ impl Replicas {
 
 fn expect_success(status: ExitStatus, who: &str) -> anyhow::Result<()> {
     if status.success() { Ok(()) } else { bail!("{who} failed: {status}") }
-}
-
-/// What was done.
-struct Summary {
-    told: Told,
-    report: publish::Report,
-    seconds: f64,
-    rows: Vec<(String, i64)>,
-    dead: Vec<(String, i64)>,
-}
-
-impl Summary {
-    async fn read(
-        connection: &mut PgConnection,
-        told: Told,
-        report: publish::Report,
-        seconds: f64,
-    ) -> anyhow::Result<Self> {
-        let rows = sqlx::query_as(
-            "select * from (values
-                ('participants', (select count(*) from participants)),
-                ('participant_groups', (select count(*) from participant_groups)),
-                ('activity_events', (select count(*) from activity_events)),
-                ('group_metrics', (select count(*) from group_metrics)),
-                ('org_telegram_groups', (select count(*) from org_telegram_groups)),
-                ('dead_letters', (select count(*) from dead_letters))
-            ) as counted (name, rows)",
-        );
-        let rows = rows.fetch_all(&mut *connection).await?;
-        let dead = sqlx::query_as("select reason, count(*) from dead_letters group by 1 order by 2 desc, 1");
-        let dead = dead.fetch_all(&mut *connection).await?;
-        connection.ping().await?;
-        Ok(Self { told, report, seconds, rows, dead })
-    }
-}
-
-impl std::fmt::Display for Summary {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Told { events, redelivered, bad } = self.told;
-        #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
-        let rate = events as f64 / self.seconds.max(0.001);
-        writeln!(f, "\nevents in             {events:>9}   {}", self.report)?;
-        writeln!(f, "duplicates absorbed   {redelivered:>9}   published again, no row and no count changed by them")?;
-        writeln!(f, "bad events            {bad:>9}   kept as dead letters, their neighbours unharmed")?;
-        writeln!(
-            f,
-            "applied in            {:>7.1} s   {rate:.0} events/s by {REPLICAS} replicas, start included",
-            self.seconds
-        )?;
-        writeln!(f, "\nrows out")?;
-        for (name, rows) in &self.rows {
-            writeln!(f, "  {name:<19} {rows:>9}")?;
-        }
-        writeln!(f, "\ndead letters by reason")?;
-        for (reason, rows) in &self.dead {
-            writeln!(f, "  {reason:<19} {rows:>9}")?;
-        }
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::with_database;
-
-    #[test]
-    fn only_the_database_of_a_url_changes() {
-        assert_eq!(
-            with_database("postgres://u:p@h:5432/a?sslmode=require", "b"),
-            "postgres://u:p@h:5432/b?sslmode=require"
-        );
-        assert_eq!(with_database("postgres://h", "b"), "postgres://h/b");
-    }
 }
