@@ -107,6 +107,7 @@ impl Archivist {
         loop {
             match self.try_store(rows).await {
                 Ok(()) => {
+                    self.status.database_works();
                     self.status.counts.archived.add(rows.len());
                     return Some(());
                 }

@@ -12,4 +12,4 @@ pub use headers::{delivery_count, refusal, sound, to_json};
 pub use inspect::{Queue, inspect, remove};
 pub use outbox::{Message, Notice, Outbox};
 pub use publisher::{PublishError, Publisher, Unconfirmed};
-pub use topology::{Topology, declare};
+pub use topology::{OtherArguments, Topology, declare};

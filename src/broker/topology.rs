@@ -92,6 +92,13 @@ enum DeclareError {
     Refused { name: String, source: lapin::Error },
 }
 
+/// Something exists that only a person can put right.
+#[derive(Debug, thiserror::Error)]
+#[error("{name} exists with other arguments: drain and delete it, or choose another broker.prefix")]
+pub struct OtherArguments {
+    name: String,
+}
+
 fn is_unknown_exchange_type(error: &DeclareError) -> bool {
     matches!(error, DeclareError::Refused { name, source } if name.ends_with(".partitions")
         && matches!(source.kind(), lapin::ErrorKind::ProtocolError(error) if error.get_id() == 503))
@@ -103,9 +110,7 @@ fn explain(error: DeclareError) -> anyhow::Error {
         DeclareError::Refused { name, source } => {
             let text = anyhow!(describe(&source));
             if matches!(source.kind(), lapin::ErrorKind::ProtocolError(error) if error.get_id() == 406) {
-                return text.context(format!(
-                    "{name} exists with other arguments: drain and delete it, or choose another broker.prefix"
-                ));
+                return text.context(OtherArguments { name });
             }
             text.context(format!("declaring {name}"))
         }

@@ -108,21 +108,23 @@ impl Intake {
 
     async fn next_with_headers(&mut self) -> anyhow::Result<(Delivery, FieldTable)> {
         match self.deliveries.next().await {
-            Some(Some(Ok(delivery))) => {
-                let headers = delivery.properties.headers().clone();
-                let delivery_count = broker::delivery_count(headers.as_ref());
-                let delivery = Delivery {
-                    tag: delivery.delivery_tag,
-                    routing_key: broker::sound(delivery.routing_key.as_str().as_bytes()),
-                    redelivered: delivery.redelivered,
-                    delivery_count,
-                    body: delivery.data,
-                };
-                Ok((delivery, headers.unwrap_or_default()))
-            }
+            Some(Some(Ok(delivery))) => Ok(Self::read(delivery)),
             Some(Some(Err(error))) => Err(anyhow!(describe(&error)).context("consuming")),
             Some(None) | None => bail!("the broker cancelled a consumer: was a queue deleted?"),
         }
+    }
+
+    fn read(delivery: lapin::message::Delivery) -> (Delivery, FieldTable) {
+        let headers = delivery.properties.headers().clone();
+        let delivery_count = broker::delivery_count(headers.as_ref());
+        let delivery = Delivery {
+            tag: delivery.delivery_tag,
+            routing_key: broker::sound(delivery.routing_key.as_str().as_bytes()),
+            redelivered: delivery.redelivered,
+            delivery_count,
+            body: delivery.data,
+        };
+        (delivery, headers.unwrap_or_default())
     }
 
     /// Sends an ack, in order with those before.
@@ -135,8 +137,19 @@ impl Intake {
         self.channel.basic_ack(ack.tag, options).await.map_err(|error| anyhow!(describe(&error)).context("acking"))
     }
 
-    /// Asks the broker to send nothing more. What it has sent and nobody took goes back to the queue
-    /// when the connection closes.
+    /// What the broker had sent before it was told to send nothing more; `None` when that is all.
+    pub async fn next_left(&mut self) -> Option<Delivery> {
+        loop {
+            match self.deliveries.next().await? {
+                Some(Ok(delivery)) => return Some(Self::read(delivery).0),
+                // The end of one partition; the others may hold more.
+                None => {}
+                Some(Err(_)) => return None,
+            }
+        }
+    }
+
+    /// Asks the broker to send nothing more.
     pub async fn cancel(&mut self) {
         for consumer in &self.consumers {
             let cancelled = self.channel.basic_cancel(consumer.as_str().into(), BasicCancelOptions::default()).await;

@@ -1,6 +1,6 @@
 //! The HTTP port: whether the process lives, and whether it works.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{future::IntoFuture as _, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
@@ -9,6 +9,9 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::pipeline::Status;
+
+/// How long open requests may take once the worker stops.
+const DRAIN: Duration = Duration::from_secs(1);
 
 /// Opens the port.
 ///
@@ -30,7 +33,12 @@ pub async fn serve(listener: TcpListener, status: Arc<Status>, stop: Cancellatio
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .with_state(status);
-    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await.context("serving HTTP")
+    let serving = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
+    tokio::select! {
+        served = serving.into_future() => served.context("serving HTTP"),
+        // Whoever sends half a request must not hold up the end of the worker.
+        () = async { stop.cancelled().await; tokio::time::sleep(DRAIN).await } => Ok(()),
+    }
 }
 
 async fn ready(State(status): State<Arc<Status>>) -> (StatusCode, Json<Value>) {

@@ -47,7 +47,10 @@ pub(super) async fn route(
         let chats: Vec<_> = waiting.iter().map(|bare| bare.event.chat_id()).collect();
         let orgs = loop {
             match lane.route(&chats).await {
-                Ok(orgs) => break orgs,
+                Ok(orgs) => {
+                    outlet.status.database_works();
+                    break orgs;
+                }
                 Err(fault) => {
                     let wait = backoff.next_wait();
                     outlet.status.database_fails(&fault, wait);

@@ -129,6 +129,7 @@ fn limits(settings: &Settings) -> Limits {
     let settings::Limits { max_body_bytes, max_clock_skew, store_text, .. } = settings.limits;
     Limits { max_body_bytes, max_clock_skew, store_text }
 }
+
 struct Session<'a> {
     worker: &'a Worker,
     intake: Intake,
@@ -148,11 +149,12 @@ impl Session<'_> {
         over: &CancellationToken,
         abandon: &CancellationToken,
     ) -> anyhow::Result<Stopped> {
-        let consumed = self.consume(&mut tasks, stop).await;
+        let mut consumed = self.consume(&mut tasks, stop).await;
         if consumed.is_ok() {
-            self.intake.cancel().await;
             abandon.cancel();
-        } else {
+            consumed = self.take_left().await;
+        }
+        if consumed.is_err() {
             over.cancel();
         }
         let Self { mut intake, mut ledger, mut settlements, writers, bare, outlet, .. } = self;
@@ -165,6 +167,12 @@ impl Session<'_> {
                 if outcome.is_ok() {
                     outcome = intake.ack(ack).await;
                 }
+            }
+        }
+        // What is still open waits for an outage or a merge to end, and goes back; nothing else does.
+        for ack in ledger.last_acks() {
+            if outcome.is_ok() {
+                outcome = intake.ack(ack).await;
             }
         }
         while let Some(joined) = tasks.join_next().await {
@@ -196,6 +204,16 @@ impl Session<'_> {
                 delivery = self.intake.next() => self.take(delivery?).await?,
             }
         }
+    }
+
+    /// Takes what was delivered before the broker heard of the stop: given back, it would count as
+    /// redelivered, at every restart.
+    async fn take_left(&mut self) -> anyhow::Result<()> {
+        self.intake.cancel().await;
+        while let Some(delivery) = self.intake.next_left().await {
+            self.take(delivery).await?;
+        }
+        Ok(())
     }
 
     async fn take(&mut self, delivery: Delivery) -> anyhow::Result<()> {

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use crate::database::Fault;
+use crate::{broker::OtherArguments, database::Fault};
 
 /// Shared by all tasks of a worker.
 #[derive(Debug, Default)]
@@ -101,11 +101,14 @@ impl Status {
 
     /// The broker cannot be used.
     pub fn broker_fails(&self, error: &anyhow::Error, retry_in: Duration) {
+        let needs_a_person = error.is::<OtherArguments>();
         let error = format!("{error:#}");
-        if self.broker.note(error.clone()) {
-            tracing::warn!(error, ?retry_in, "waiting for the broker");
-        } else {
+        if !self.broker.note(error.clone()) {
             tracing::debug!(error, ?retry_in, "waiting for the broker");
+        } else if needs_a_person {
+            tracing::error!(error, ?retry_in, "waiting until the broker is set up");
+        } else {
+            tracing::warn!(error, ?retry_in, "waiting for the broker");
         }
     }
 

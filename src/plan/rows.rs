@@ -118,7 +118,7 @@ impl<'a> Group<'a> {
 /// One message, join or leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Activity<'a> {
-    /// Least date named.
+    /// Its date; least, should a batch name two.
     pub occurred_at: Seconds,
     /// Greatest `edit_date`.
     pub edited_at: Option<Seconds>,

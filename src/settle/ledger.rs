@@ -72,6 +72,12 @@ impl Ledger {
         self.deliveries.iter().filter(|state| **state == State::Open).count()
     }
 
+    /// The acks of all that is settled, for the end of a channel.
+    pub fn last_acks(&mut self) -> Vec<Ack> {
+        self.max_stuck = 0;
+        self.acks()
+    }
+
     /// The acks that are due: one for the settled prefix, and one each for those that wait too long.
     pub fn acks(&mut self) -> Vec<Ack> {
         let mut acks = Vec::new();
@@ -135,6 +141,16 @@ mod tests {
         assert_eq!(ledger.acks(), [single(2), single(3), single(4)]);
         ledger.settle([slow]);
         assert_eq!(ledger.acks(), [Ack { tag: 1, multiple: true }]);
+    }
+
+    #[test]
+    fn at_the_end_all_that_is_settled_is_acked() {
+        let mut ledger = Ledger::new(99);
+        let mut receipts = enter(&mut ledger, 3);
+        let open = receipts.remove(1);
+        ledger.settle(receipts);
+        assert_eq!(ledger.last_acks(), [Ack { tag: 1, multiple: true }, Ack { tag: 3, multiple: false }]);
+        assert_eq!(open, Receipt { tag: 2 });
     }
 
     #[test]

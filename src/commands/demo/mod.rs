@@ -6,7 +6,7 @@ mod summary;
 use std::{
     env, fs,
     io::BufWriter,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     time::{Duration, Instant},
 };
@@ -89,7 +89,8 @@ async fn show(args: &Args, place: &Place) -> anyhow::Result<Summary> {
     let mut seconds = 0.0;
     // A replica that stops gives back what it did not finish, so the queues are looked at once more after it.
     while waiting(settings).await? > 0 {
-        let replicas: Vec<_> = (0..REPLICAS).map(|_| start_replica(settings)).collect::<Result<_, _>>()?;
+        let replicas: Vec<_> =
+            (0..REPLICAS).map(|_| start_replica(settings, &place.folder)).collect::<Result<_, _>>()?;
         let mut replicas = Replicas(replicas);
         loop {
             let left = waiting(settings).await?;
@@ -135,10 +136,16 @@ async fn waiting(settings: &Settings) -> anyhow::Result<u64> {
     Ok(queues.iter().filter_map(|queue| queue.messages).map(u64::from).sum())
 }
 
-fn start_replica(settings: &Settings) -> anyhow::Result<Child> {
+fn start_replica(settings: &Settings, folder: &Path) -> anyhow::Result<Child> {
     let exe = env::current_exe().context("finding this program")?;
     let secret = |url: &SecretUrl| url.expose().to_owned();
-    let child = Command::new(exe)
+    let mut command = Command::new(exe);
+    // The demo has settings of its own: neither the caller's nor a file's may reach only the replicas.
+    for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ROLLCALL_")) {
+        command.env_remove(name);
+    }
+    let child = command
+        .current_dir(folder)
         .arg("run")
         .env("DATABASE_URL", secret(&settings.database.url))
         .env("AMQP_URL", secret(&settings.broker.url))

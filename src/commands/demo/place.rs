@@ -50,13 +50,12 @@ impl Place {
 
     pub(super) async fn close(self) -> anyhow::Result<()> {
         fs::remove_dir_all(&self.folder).with_context(|| format!("removing {}", self.folder.display()))?;
-        if let Some(parent) = self.folder.parent() {
-            // Only if nobody else keeps something there.
-            let _ = fs::remove_dir(parent);
-        }
         if let Some(servers) = self.servers {
-            return tokio::task::spawn_blocking(move || servers.stop()).await?;
+            tokio::task::spawn_blocking(move || servers.stop()).await??;
+            remove_if_empty(&self.folder);
+            return Ok(());
         }
+        remove_if_empty(&self.folder);
         broker::remove(&self.settings.broker).await?;
         if let Some(maintenance) = self.maintenance {
             let mut connection = database::connect_plainly(&maintenance.database).await?;
@@ -64,6 +63,13 @@ impl Place {
             sqlx::raw_sql(AssertSqlSafe(format!("drop database {name} with (force)"))).execute(&mut connection).await?;
         }
         Ok(())
+    }
+}
+
+/// Removes the folder that the demo's own stood in, if nobody else keeps something there.
+fn remove_if_empty(folder: &Path) {
+    if let Some(parent) = folder.parent() {
+        let _ = fs::remove_dir(parent);
     }
 }
 
