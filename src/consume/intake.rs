@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use anyhow::{Context as _, anyhow, bail};
 use futures_util::{
     StreamExt as _,
@@ -16,6 +18,9 @@ use crate::{
     settings,
     settle::Ack,
 };
+
+/// How long the broker may take to have read all acks at the end.
+const BARRIER: Duration = Duration::from_secs(5);
 
 /// One message as it came from a queue, not yet looked into.
 #[derive(Debug)]
@@ -161,6 +166,10 @@ impl Intake {
 
     /// Closes the connection; acks sent before are delivered first.
     pub async fn close(self) {
+        // The client may close a connection before it has written what was queued. The answer to this
+        // comes only after the broker has read everything before it.
+        let barrier = self.channel.basic_qos(1, BasicQosOptions { global: false });
+        let _ = tokio::time::timeout(BARRIER, barrier).await;
         broker::close(self.connection).await;
     }
 }

@@ -57,7 +57,7 @@ impl Writer {
                         None => is_open = false,
                     },
                     () = tokio::time::sleep_until(due.into()) => {}
-                    () = self.outlet.abandon.cancelled(), if !self.batcher.is_empty() => break,
+                    () = self.outlet.abandon.cancelled(), if !is_open => break,
                     () = self.outlet.over.cancelled() => break,
                 }
             } else if self.apply(batches).await.is_err() || self.outlet.over.is_cancelled() {

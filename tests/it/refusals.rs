@@ -11,8 +11,9 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::support::{
-    Place,
+    Place, Replica,
     community::{NOON, create_org, enveloped, message},
+    eventually,
 };
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, sqlx::FromRow)]
@@ -123,7 +124,9 @@ async fn a_fault_of_unknown_kind_is_tried_a_bounded_number_of_times() {
     .await
     .unwrap();
     place.publish((1..=50).map(|id| enveloped(org, &message(id, 1, if id == 25 { "odd" } else { "fine" })))).await;
-    place.work_off(1, &[("ROLLCALL_LIMITS__MAX_ATTEMPTS", "3"), ("ROLLCALL_RETRY__FIRST", "10ms")]).await;
+    let replica = Replica::start(&place, &[("ROLLCALL_LIMITS__MAX_ATTEMPTS", "3"), ("ROLLCALL_RETRY__FIRST", "10ms")]);
+    eventually("it is given up", async || dead(&mut place.connect().await).await.len() == 1).await;
+    replica.stop().await;
     let dead = dead(&mut connection).await;
     assert_eq!(dead.iter().map(|dead| dead.reason.as_str()).collect::<Vec<_>>(), ["retries_exhausted"]);
     assert_eq!(messages(&mut connection).await, 49);

@@ -7,6 +7,7 @@ use std::{
     env, fs,
     io::BufWriter,
     path::{Path, PathBuf},
+    pin::pin,
     process::{ExitStatus, Stdio},
     time::{Duration, Instant},
 };
@@ -45,18 +46,28 @@ pub(super) struct Args {
 }
 
 const REPLICAS: usize = 2;
+const LEFT: &str = "look for what is left in the folder named by --dir";
 
 pub(super) async fn run(args: &Args) -> Result<(), Failure> {
     let mut signals = Signals::listen().remedy("start it from a terminal")?;
-    let place = tokio::select! {
-        place = Place::open(&args.dir) => place.remedy("install PostgreSQL and RabbitMQ, or set DATABASE_URL and AMQP_URL, or run docker compose up")?,
-        name = signals.next() => return Err(interrupted(name)),
+    let mut opening = pin!(Place::open(&args.dir));
+    let opened = tokio::select! {
+        opened = &mut opening => opened,
+        name = signals.next() => {
+            eprintln!("demo: stopping as soon as the servers can be stopped");
+            if let Ok(place) = opening.await {
+                place.close().await.remedy(LEFT)?;
+            }
+            return Err(interrupted(name));
+        }
     };
+    let place =
+        opened.remedy("install PostgreSQL and RabbitMQ, or set DATABASE_URL and AMQP_URL, or run docker compose up")?;
     let shown = tokio::select! {
         shown = show(args, &place) => shown.remedy("the lines above say how far it came; rollcall servers starts the servers alone"),
         name = signals.next() => Err(interrupted(name)),
     };
-    let closed = place.close().await.remedy("look for what is left in the folder named by --dir");
+    let closed = place.close().await.remedy(LEFT);
     println!("{}", shown?);
     closed
 }
