@@ -87,7 +87,7 @@ impl Archivist {
             intake.inner().ack(Ack { tag: last, multiple: true }).await?;
         }
         intake.inner().cancel().await;
-        Ok(())
+        intake.inner().ack_surely(&[]).await
     }
 
     /// One row per body, the latest reason wins; sorted, so that two replicas cannot deadlock.

@@ -170,10 +170,8 @@ impl Session<'_> {
             }
         }
         // What is still open waits for an outage or a merge to end, and goes back; nothing else does.
-        for ack in ledger.last_acks() {
-            if outcome.is_ok() {
-                outcome = intake.ack(ack).await;
-            }
+        if outcome.is_ok() {
+            outcome = intake.ack_surely(&ledger.last_acks()).await;
         }
         while let Some(joined) = tasks.join_next().await {
             joined.context("a stage of the pipeline died")?;
