@@ -11,4 +11,5 @@ mod merges;
 mod operations;
 mod publishing;
 mod refusals;
+#[path = "../support/mod.rs"]
 mod support;

@@ -1,11 +1,14 @@
 //! The contract as a fold, as straightforward as can be: all facts at once, every figure recounted.
 
+pub mod calendar;
+pub mod rows;
+
 use std::collections::BTreeMap;
 
 use rollcall::decode::{Fact, Message, Profile, Seconds, What};
 use uuid::Uuid;
 
-use super::{
+use self::{
     calendar::Zone,
     rows::{Activity, Group, Membership, Metrics, Participant, Rows},
 };

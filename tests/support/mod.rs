@@ -4,6 +4,7 @@ mod amqp;
 pub mod community;
 mod forwarder;
 mod kit;
+pub mod model;
 mod servers;
 mod worker;
 
