@@ -44,14 +44,12 @@ impl Lane {
     /// Nothing was written, or, where the connection broke at the commit, perhaps all was: trying again
     /// is right in both cases.
     pub async fn apply(&mut self, facts: &[(Uuid, &Fact)]) -> Result<Applied, Fault> {
-        self.bounded(async |connection| {
-            let mut transaction = connection.begin().await?;
+        self.transaction(async |transaction| {
             let orgs: HashSet<_> = facts.iter().map(|&(org, _)| org).collect();
-            let free = statements::lock_resolvers(&mut transaction, &orgs).await?;
-            let known = statements::find_organizations(&mut transaction, &free).await?;
+            let free = statements::lock_resolvers(transaction, &orgs).await?;
+            let known = statements::find_organizations(transaction, &free).await?;
             let plan = Plan::fold(facts.iter().copied().filter(|(org, _)| known.contains(org)));
-            write(&mut transaction, &plan).await?;
-            transaction.commit().await?;
+            write(transaction, &plan).await?;
             let unknown = free.difference(&known).copied().collect();
             let busy = orgs.difference(&free).copied().collect();
             Ok(Applied { unknown, busy })
@@ -75,12 +73,32 @@ impl Lane {
         .await
     }
 
-    /// Runs something on the connection. It is kept only after success: what an error or the time limit
-    /// leaves behind on it is never found by the next transaction.
-    pub(crate) async fn bounded<T>(
+    /// Runs something in a transaction, and commits it.
+    pub(crate) async fn transaction<T>(
         &mut self,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
+        self.bounded(async |connection| {
+            let mut transaction = connection.begin().await?;
+            match work(&mut transaction).await {
+                Ok(done) => {
+                    transaction.commit().await?;
+                    Ok(Ok(done))
+                }
+                // After this the connection is as good as before.
+                Err(fault) if fault.leaves_connection() => {
+                    transaction.rollback().await?;
+                    Ok(Err(fault))
+                }
+                Err(fault) => Err(fault),
+            }
+        })
+        .await?
+    }
+
+    /// Runs something on the connection. It is kept only after success: what an error or the time limit
+    /// leaves behind on it is never found by the next transaction.
+    async fn bounded<T>(&mut self, work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Fault>) -> Result<T, Fault> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => database::connect(&self.settings).await?,

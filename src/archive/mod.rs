@@ -14,10 +14,10 @@ use crate::{
     consume::{DeadIntake, DeadLetter, Delivery, Intake},
     database::Fault,
     decode::{self, Refusal},
-    pipeline::Status,
     retry::Backoff,
     settings::Settings,
     settle::Ack,
+    status::Status,
 };
 
 /// Unsettled letters that are held, and written at once.
@@ -79,12 +79,13 @@ impl Archivist {
                 bytes += next.delivery.body.len();
                 letters.push(next);
             }
-            let Some(last) = letters.last().map(|letter| letter.delivery.tag) else { continue };
+            let Some(tag) = letters.last().map(|letter| letter.delivery.tag) else { continue };
+            let ack = Ack { tag, multiple: true, count: letters.len() as u64 };
             let rows = self.fold(letters);
             if self.store(&rows, stop).await.is_none() {
                 return Ok(());
             }
-            intake.inner().ack(Ack { tag: last, multiple: true }).await?;
+            intake.inner().ack(ack).await?;
         }
         intake.inner().cancel().await;
         intake.inner().ack_surely(&[]).await
@@ -108,7 +109,10 @@ impl Archivist {
             match self.try_store(rows).await {
                 Ok(()) => {
                     self.status.database_works();
-                    self.status.counts.archived.add(rows.len());
+                    self.status
+                        .metrics
+                        .archived
+                        .inc_by(rows.values().map(|row| u64::from(row.attempts.unsigned_abs())).sum());
                     return Some(());
                 }
                 Err(fault) => {
@@ -131,10 +135,8 @@ impl Archivist {
             .bind(rows.keys().map(Vec::as_slice).collect::<Vec<_>>())
             .bind(values().map(|row| row.attempts).collect::<Vec<_>>());
         self.lane
-            .bounded(async |connection| {
-                let mut transaction = sqlx::Connection::begin(connection).await?;
-                query.execute(&mut *transaction).await?;
-                transaction.commit().await?;
+            .transaction(async |connection| {
+                query.execute(connection).await?;
                 Ok(())
             })
             .await

@@ -22,11 +22,42 @@ pub struct Size {
     pub max_transaction_events: usize,
 }
 
+/// Why a batch leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trigger {
+    /// No more events or bytes fit.
+    Full,
+    /// The writer is idle, and this is all there is.
+    Idle,
+    /// It was put off before.
+    Again,
+    /// It is a part of one that failed.
+    Split,
+}
+
+impl Trigger {
+    /// Every trigger.
+    pub const ALL: [Self; 4] = [Self::Full, Self::Idle, Self::Again, Self::Split];
+
+    /// As it stands in metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Idle => "idle",
+            Self::Again => "again",
+            Self::Split => "split",
+        }
+    }
+}
+
 /// Events of one organization, applied all or nothing.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Batch<E> {
     /// Whose they are.
     pub org: Uuid,
+    /// Why it leaves.
+    pub trigger: Trigger,
     /// In the order of arrival, which means nothing.
     pub events: Vec<E>,
 }
@@ -97,15 +128,21 @@ impl<E> Batcher<E> {
                 self.turns.push_back(org);
                 continue;
             }
-            line.not_before = None;
+            let was_deferred = line.not_before.take().is_some();
             let events = line.take(room.min(self.size.max_events), self.size.max_bytes);
             room -= events.len();
-            if line.events.is_empty() {
+            let is_all = line.events.is_empty();
+            if is_all {
                 self.lines.remove(&org);
             } else {
                 self.turns.push_back(org);
             }
-            batches.push(Batch { org, events });
+            let trigger = match (was_deferred, is_all) {
+                (true, _) => Trigger::Again,
+                (false, true) => Trigger::Idle,
+                (false, false) => Trigger::Full,
+            };
+            batches.push(Batch { org, trigger, events });
         }
         batches
     }
@@ -147,13 +184,17 @@ mod tests {
         Uuid::from_bytes([number; 16])
     }
 
+    fn batch<E>(org: Uuid, trigger: Trigger, events: Vec<E>) -> Batch<E> {
+        Batch { org, trigger, events }
+    }
+
     #[test]
     fn a_quiet_organization_leaves_with_the_first_transaction() {
         let mut batcher = Batcher::new(SIZE);
         (0..100).for_each(|event| batcher.push(org(1), event, 1));
         batcher.push(org(2), 100, 1);
         let batches = batcher.take(Instant::now());
-        assert_eq!(batches, [Batch { org: org(1), events: vec![0, 1, 2] }, Batch { org: org(2), events: vec![100] }]);
+        assert_eq!(batches, [batch(org(1), Trigger::Full, vec![0, 1, 2]), batch(org(2), Trigger::Idle, vec![100])]);
     }
 
     #[test]
@@ -183,12 +224,12 @@ mod tests {
     fn a_deferred_organization_waits_and_others_pass() {
         let now = Instant::now();
         let mut batcher = Batcher::new(SIZE);
-        batcher.defer(Batch { org: org(1), events: vec![1] }, now + Duration::from_secs(1));
+        batcher.defer(batch(org(1), Trigger::Idle, vec![1]), now + Duration::from_secs(1));
         batcher.push(org(2), 2, 1);
-        assert_eq!(batcher.take(now), [Batch { org: org(2), events: vec![2] }]);
+        assert_eq!(batcher.take(now), [batch(org(2), Trigger::Idle, vec![2])]);
         assert_eq!(batcher.take(now), []);
         assert_eq!(batcher.next_due(), Some(now + Duration::from_secs(1)));
-        assert_eq!(batcher.take(now + Duration::from_secs(1)), [Batch { org: org(1), events: vec![1] }]);
+        assert_eq!(batcher.take(now + Duration::from_secs(1)), [batch(org(1), Trigger::Again, vec![1])]);
         assert!(batcher.is_empty());
     }
 

@@ -1,21 +1,31 @@
 //! Headers: the two that a dead letter carries, and the display of all others, which nothing trusts.
 
-use lapin::types::{AMQPValue, FieldTable};
+use lapin::{
+    protocol::basic::AMQPProperties,
+    types::{AMQPValue, FieldTable},
+};
 use serde_json::{Map, Value, json};
 
-use crate::decode::{Reason, Refusal};
+use crate::{
+    clock::Milliseconds,
+    decode::{Reason, Refusal},
+};
 
 const REASON: &str = "x-rollcall-reason";
 const DETAIL: &str = "x-rollcall-detail";
+/// The name that the broker's own interceptor for timestamps gives it.
+const PUBLISHED_AT: &str = "timestamp_in_ms";
 
 /// A frame holds 128 KiB of headers, and the broker adds some of its own on redelivery.
 const MAX_DETAIL_BYTES: usize = 2048;
 
-/// The headers of a dead letter.
+/// The headers of what rollcall publishes, with the reason if it is a dead letter.
 #[must_use]
-pub fn reason_headers(refusal: &Refusal) -> FieldTable {
-    let detail = &refusal.detail[..refusal.detail.floor_char_boundary(MAX_DETAIL_BYTES)];
+pub fn own_headers(published_at: Milliseconds, refusal: Option<&Refusal>) -> FieldTable {
     let mut headers = FieldTable::default();
+    headers.insert(PUBLISHED_AT.into(), AMQPValue::LongLongInt(published_at));
+    let Some(refusal) = refusal else { return headers };
+    let detail = &refusal.detail[..refusal.detail.floor_char_boundary(MAX_DETAIL_BYTES)];
     headers.insert(REASON.into(), AMQPValue::LongString(refusal.reason.code().into()));
     headers.insert(DETAIL.into(), AMQPValue::LongString(detail.into()));
     headers
@@ -40,6 +50,14 @@ pub fn refusal(headers: &FieldTable) -> Refusal {
 pub fn delivery_count(headers: Option<&FieldTable>) -> u64 {
     let count = headers.and_then(|headers| headers.inner().get("x-delivery-count"));
     count.and_then(|count| scalar(count).as_u64()).unwrap_or(0)
+}
+
+/// When a message was published, as its header says, or else its property, which has whole seconds.
+#[must_use]
+pub fn published_at(properties: &AMQPProperties) -> Option<Milliseconds> {
+    let header = properties.headers().as_ref().and_then(|headers| headers.inner().get(PUBLISHED_AT));
+    let told = header.and_then(|value| scalar(value).as_i64());
+    told.or_else(|| properties.timestamp().and_then(|seconds| i64::try_from(seconds.checked_mul(1000)?).ok()))
 }
 
 /// Headers as JSON that `jsonb` can hold.
@@ -103,13 +121,13 @@ mod tests {
     fn a_refusal_survives_the_headers() {
         for reason in Reason::ALL {
             let told = Refusal::new(reason, "message_id is missing");
-            assert_eq!(refusal(&reason_headers(&told)), told);
+            assert_eq!(refusal(&own_headers(1, Some(&told))), told);
         }
     }
 
     #[test]
     fn long_details_are_cut_at_a_character() {
-        let told = refusal(&reason_headers(&Refusal::new(Reason::InvalidEvent, "é".repeat(3000))));
+        let told = refusal(&own_headers(1, Some(&Refusal::new(Reason::InvalidEvent, "é".repeat(3000)))));
         assert!(told.detail.len() <= MAX_DETAIL_BYTES && told.detail.chars().all(|c| c == 'é'));
     }
 

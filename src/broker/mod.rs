@@ -8,7 +8,7 @@ mod publisher;
 mod topology;
 
 pub use connection::{close, connect, describe};
-pub use headers::{delivery_count, refusal, sound, to_json};
+pub use headers::{delivery_count, published_at, refusal, sound, to_json};
 pub use inspect::{Queue, inspect, remove};
 pub use outbox::{Message, Notice, Outbox};
 pub use publisher::{PublishError, Publisher, Unconfirmed};

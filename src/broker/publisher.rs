@@ -7,8 +7,8 @@ use lapin::{
     options::{BasicPublishOptions, ConfirmSelectOptions},
 };
 
-use super::{connect, connection::close, describe, headers::reason_headers};
-use crate::{decode::Refusal, settings};
+use super::{connect, connection::close, describe, headers::own_headers};
+use crate::{clock, decode::Refusal, settings};
 
 /// A connection for publishing only: the broker blocks those that publish when it runs short, and a
 /// blocked connection could not ack.
@@ -58,7 +58,8 @@ impl Publisher {
     }
 
     /// Sends a persistent JSON message, with the reason in its headers if it is a dead letter; it is
-    /// published once the returned confirm has been awaited. No other headers are ever passed on.
+    /// published once the returned confirm has been awaited. It says when it was published; no other
+    /// properties or headers are ever passed on.
     ///
     /// # Errors
     ///
@@ -70,10 +71,12 @@ impl Publisher {
         refusal: Option<&Refusal>,
         body: &[u8],
     ) -> Result<Unconfirmed, PublishError> {
+        let published_at = clock::now_ms();
         let properties = BasicProperties::default()
             .with_delivery_mode(2)
             .with_content_type("application/json".into())
-            .with_headers(refusal.map(reason_headers).unwrap_or_default());
+            .with_timestamp(u64::try_from(published_at / 1000).unwrap_or_default())
+            .with_headers(own_headers(published_at, refusal));
         let options = BasicPublishOptions { mandatory: true, ..Default::default() };
         let sending = self.channel.basic_publish(exchange.into(), routing_key.into(), options, body, properties);
         match tokio::time::timeout(self.confirm_timeout, sending).await {

@@ -9,11 +9,14 @@ use tokio_util::sync::CancellationToken;
 use super::{CHECK, needs_broker, needs_database};
 use crate::{
     archive,
+    decode::Kind,
     failure::{Failure, Remedy as _},
     http, log,
-    pipeline::{Status, Worker},
+    pipeline::Worker,
     settings::Settings,
+    settle::Outcome,
     shutdown::Signals,
+    status::Status,
 };
 
 pub(super) async fn run(settings: Arc<Settings>) -> Result<(), Failure> {
@@ -31,7 +34,12 @@ pub(super) async fn run(settings: Arc<Settings>) -> Result<(), Failure> {
     let worker = Worker::new(Arc::clone(&settings), Arc::clone(&status));
     let mut tasks = JoinSet::new();
     let worker_stop = stop.clone();
+    let (watch, watch_stop) = (worker.clone(), stop.clone());
     tasks.spawn(async move { worker.run(worker_stop).await });
+    tasks.spawn(async move {
+        watch.watch_database(watch_stop).await;
+        Ok(())
+    });
     let archivist = archive::run(Arc::clone(&settings), Arc::clone(&status), stop.clone());
     tasks.spawn(async move {
         archivist.await;
@@ -62,13 +70,15 @@ pub(super) async fn run(settings: Arc<Settings>) -> Result<(), Failure> {
             process::exit(1);
         }
     }
-    let counts = &status.counts;
+    let metrics = &status.metrics;
+    let ended = |outcome| Kind::ALL.iter().map(|kind| metrics.events(*kind).get(outcome)).sum::<u64>();
     tracing::info!(
-        received = counts.received.get(),
-        applied = counts.applied.get(),
-        ignored = counts.ignored.get(),
-        dead_lettered = counts.dead_lettered.get(),
-        archived = counts.archived.get(),
+        received = metrics.received_in_all(),
+        applied = ended(Outcome::Applied),
+        ignored = ended(Outcome::Ignored),
+        dead_lettered = ended(Outcome::DeadLettered),
+        archived = metrics.archived.get(),
+        balance = metrics.balance(),
         "stopped"
     );
     match failure {

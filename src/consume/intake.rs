@@ -14,6 +14,7 @@ use lapin::{
 use super::priority;
 use crate::{
     broker::{self, Topology, describe},
+    clock::Milliseconds,
     decode::Refusal,
     settings,
     settle::Ack,
@@ -28,6 +29,8 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// One message as it came from a queue, not yet looked into.
 #[derive(Debug)]
 pub struct Delivery {
+    /// Which of the intake's queues it came from.
+    pub partition: usize,
     /// Counts from 1 on its channel.
     pub tag: u64,
     /// The exact bytes.
@@ -36,15 +39,20 @@ pub struct Delivery {
     pub routing_key: String,
     /// Whether it may have been seen before.
     pub redelivered: bool,
+    /// When it was published, if the message says so.
+    pub published_at: Option<Milliseconds>,
     /// How often the broker says that it was redelivered; whoever publishes can set it on a first delivery.
     pub delivery_count: u64,
 }
+
+/// A delivery and its partition, or the end of a partition.
+type Arrival = Option<(usize, lapin::Result<lapin::message::Delivery>)>;
 
 /// A connection that only consumes and acks, never publishes. The first error ends it.
 pub struct Intake {
     connection: Connection,
     channel: Channel,
-    deliveries: SelectAll<BoxStream<'static, Option<lapin::Result<lapin::message::Delivery>>>>,
+    deliveries: SelectAll<BoxStream<'static, Arrival>>,
     consumers: Vec<String>,
     queues: Vec<String>,
 }
@@ -99,10 +107,12 @@ impl Intake {
             .await
             .map_err(|error| anyhow!(describe(&error)))
             .with_context(|| format!("consuming from {queue}"))?;
+        let partition = self.queues.len();
         self.consumers.push(consumer.tag().to_string());
         self.queues.push(queue.to_owned());
         // The stream must not be polled past its end, so the end becomes an item.
-        self.deliveries.push(consumer.map(Some).chain(stream::iter([None])).boxed());
+        let arrivals = consumer.map(move |delivery| Some((partition, delivery)));
+        self.deliveries.push(arrivals.chain(stream::iter([None])).boxed());
         Ok(())
     }
 
@@ -118,16 +128,18 @@ impl Intake {
 
     async fn next_with_headers(&mut self) -> anyhow::Result<(Delivery, FieldTable)> {
         match self.deliveries.next().await {
-            Some(Some(Ok(delivery))) => Ok(Self::read(delivery)),
-            Some(Some(Err(error))) => Err(anyhow!(describe(&error)).context("consuming")),
+            Some(Some((partition, Ok(delivery)))) => Ok(Self::read(partition, delivery)),
+            Some(Some((_, Err(error)))) => Err(anyhow!(describe(&error)).context("consuming")),
             Some(None) | None => bail!("the broker cancelled a consumer: was a queue deleted?"),
         }
     }
 
-    fn read(delivery: lapin::message::Delivery) -> (Delivery, FieldTable) {
+    fn read(partition: usize, delivery: lapin::message::Delivery) -> (Delivery, FieldTable) {
         let headers = delivery.properties.headers().clone();
         let delivery_count = broker::delivery_count(headers.as_ref());
         let delivery = Delivery {
+            partition,
+            published_at: broker::published_at(&delivery.properties),
             tag: delivery.delivery_tag,
             routing_key: broker::sound(delivery.routing_key.as_str().as_bytes()),
             redelivered: delivery.redelivered,
@@ -151,10 +163,10 @@ impl Intake {
     pub async fn next_left(&mut self) -> Option<Delivery> {
         loop {
             match self.deliveries.next().await? {
-                Some(Ok(delivery)) => return Some(Self::read(delivery).0),
+                Some((partition, Ok(delivery))) => return Some(Self::read(partition, delivery).0),
                 // The end of one partition; the others may hold more.
                 None => {}
-                Some(Err(_)) => return None,
+                Some((_, Err(_))) => return None,
             }
         }
     }

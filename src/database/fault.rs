@@ -91,6 +91,12 @@ impl Fault {
         }
     }
 
+    /// Whether the server told it over a connection that is still sound.
+    #[must_use]
+    pub const fn leaves_connection(&self) -> bool {
+        matches!(self, Self::Conflict(_) | Self::Timeout(_) | Self::Data(_))
+    }
+
     /// Whether waiting helps, however long, and splitting does not.
     #[must_use]
     pub const fn is_outage(&self) -> bool {

@@ -13,6 +13,8 @@ use sqlx::{
 
 use crate::settings;
 pub use fault::{Fault, Rejection};
+/// A connection.
+pub use sqlx::PgConnection as Connection;
 
 /// The schema, compiled in.
 pub static MIGRATOR: Migrator = sqlx::migrate!();

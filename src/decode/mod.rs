@@ -33,6 +33,38 @@ pub struct Limits {
     pub store_text: bool,
 }
 
+/// What an event tells of, for counting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A message.
+    Message,
+    /// An edit of a message.
+    Edit,
+    /// People who came.
+    Join,
+    /// Somebody who went.
+    Leave,
+    /// No fact was found, or nobody looked.
+    None,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 5] = [Self::Message, Self::Edit, Self::Join, Self::Leave, Self::None];
+
+    /// As it stands in metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Message => "message",
+            Self::Edit => "edit",
+            Self::Join => "join",
+            Self::Leave => "leave",
+            Self::None => "none",
+        }
+    }
+}
+
 /// A body that can be applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
@@ -52,6 +84,18 @@ impl Event {
     #[must_use]
     pub fn chat_id(&self) -> i64 {
         self.facts[0].chat.id
+    }
+
+    /// What its facts tell of; those of one event are of one kind.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self.facts.first().map(|fact| &fact.what) {
+            Some(What::Message(message)) if message.is_edit => Kind::Edit,
+            Some(What::Message(_)) => Kind::Message,
+            Some(What::Join) => Kind::Join,
+            Some(What::Leave) => Kind::Leave,
+            None => Kind::None,
+        }
     }
 
     /// What it is published with: the organization's id; for a bare update, whose key is free, the chat's.

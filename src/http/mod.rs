@@ -1,14 +1,20 @@
-//! The HTTP port: whether the process lives, and whether it works.
+//! The HTTP port: whether the process lives, whether it works, and its metrics.
 
 use std::{future::IntoFuture as _, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{StatusCode, header::CONTENT_TYPE},
+    response::IntoResponse,
+    routing::get,
+};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::pipeline::Status;
+use crate::{metrics, status::Status};
 
 /// How long open requests may take once the worker stops.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -32,6 +38,7 @@ pub async fn serve(listener: TcpListener, status: Arc<Status>, stop: Cancellatio
         // An outage is no reason to be restarted: alive means that this answers.
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
+        .route("/metrics", get(scrape))
         .with_state(status);
     let serving = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
     tokio::select! {
@@ -42,10 +49,18 @@ pub async fn serve(listener: TcpListener, status: Arc<Status>, stop: Cancellatio
 }
 
 async fn ready(State(status): State<Arc<Status>>) -> (StatusCode, Json<Value>) {
-    let troubles = status.troubles();
-    let code = if troubles.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let told = |name| {
-        troubles.iter().find(|(dependency, _)| *dependency == name).map_or("ok", |(_, trouble)| trouble.as_str())
-    };
-    (code, Json(json!({ "ready": troubles.is_empty(), "database": told("database"), "broker": told("broker") })))
+    let readiness = status.readiness();
+    let code = if readiness.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let told = |trouble: &Option<String>| trouble.clone().unwrap_or_else(|| "ok".to_owned());
+    let body = json!({
+        "ready": readiness.is_ready(),
+        "database": told(&readiness.database),
+        "broker": told(&readiness.broker),
+        "dead_letters": told(&readiness.dead_letters),
+    });
+    (code, Json(body))
+}
+
+async fn scrape(State(status): State<Arc<Status>>) -> impl IntoResponse {
+    ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], status.metrics_text())
 }

@@ -6,7 +6,7 @@
 
 mod router;
 mod session;
-mod status;
+mod suspects;
 mod ticket;
 mod writer;
 
@@ -15,13 +15,12 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-pub use status::{Count, Counts, Status};
-
 use crate::{
     broker,
-    database::{self, Fault, Schema},
+    database::{self, Connection, Fault, Schema},
     retry::Backoff,
     settings::Settings,
+    status::Status,
 };
 
 /// What all sessions of a process share.
@@ -72,11 +71,29 @@ impl Worker {
         session::run(self, topology, stop).await
     }
 
+    /// Asks the database now and then, so that readiness knows of an outage that no event meets.
+    pub async fn watch_database(&self, stop: CancellationToken) {
+        let settings = &self.settings.database;
+        let mut connection = None;
+        while !stop.is_cancelled() {
+            let asking = self.ask_database(&mut connection);
+            let found = match tokio::time::timeout(settings.connect_timeout, asking).await {
+                Ok(found) => found,
+                Err(_) => Err(Fault::Outage(format!("no answer within {:?}", settings.connect_timeout))),
+            };
+            if found.is_err() {
+                connection = None;
+            }
+            self.status.database_watched(found.as_ref().copied());
+            let _ = stop.run_until_cancelled(tokio::time::sleep(settings.watch_interval)).await;
+        }
+    }
+
     /// `None` if the worker stops first.
     async fn wait_for_database(&self, stop: &CancellationToken) -> Option<()> {
         let mut backoff = Backoff::new(&self.settings.retry);
         loop {
-            match self.probe_database().await {
+            match self.ask_database(&mut None).await {
                 Ok(()) => {
                     self.status.database_works();
                     return Some(());
@@ -90,9 +107,13 @@ impl Worker {
         }
     }
 
-    async fn probe_database(&self) -> Result<(), Fault> {
-        let mut connection = database::connect_plainly(&self.settings.database).await?;
-        match database::schema(&mut connection).await? {
+    /// Whether the database can be used, over a connection that is opened where there is none.
+    async fn ask_database(&self, connection: &mut Option<Connection>) -> Result<(), Fault> {
+        let connection = match connection {
+            Some(connection) => connection,
+            None => connection.insert(database::connect_plainly(&self.settings.database).await?),
+        };
+        match database::schema(connection).await? {
             Schema::Current => Ok(()),
             Schema::Behind(missing) => {
                 Err(Fault::Setup(format!("{missing} migrations are missing: run rollcall migrate")))

@@ -3,23 +3,19 @@
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::{session::Outlet, ticket::Share};
+use super::{
+    session::Outlet,
+    ticket::{Decoded, Share},
+};
 use crate::{
     apply::Lane,
-    decode::{Event, Reason, Refusal},
+    decode::{Reason, Refusal},
     retry::Backoff,
-    settle::{Letter, Receipt, Refused},
+    settle::Refused,
 };
 
 /// Chats that are looked up at once.
 const WINDOW: usize = 500;
-
-/// A bare update that was decoded.
-pub(super) struct Bare {
-    pub(super) event: Event,
-    pub(super) letter: Letter,
-    pub(super) receipt: Receipt,
-}
 
 /// The writers' inboxes; an organization always has the same one.
 #[derive(Clone)]
@@ -36,7 +32,7 @@ impl Writers {
 
 /// Routes until the inbox is closed and empty.
 pub(super) async fn route(
-    mut inbox: mpsc::Receiver<Bare>,
+    mut inbox: mpsc::Receiver<Decoded>,
     mut lane: Lane,
     writers: Writers,
     outlet: Outlet,
@@ -44,7 +40,7 @@ pub(super) async fn route(
 ) {
     let mut waiting = Vec::new();
     while inbox.recv_many(&mut waiting, WINDOW).await > 0 {
-        let chats: Vec<_> = waiting.iter().map(|bare| bare.event.chat_id()).collect();
+        let chats: Vec<_> = waiting.iter().map(|decoded| decoded.event.chat_id()).collect();
         let orgs = loop {
             match lane.route(&chats).await {
                 Ok(orgs) => {
@@ -60,14 +56,16 @@ pub(super) async fn route(
                 }
             }
         };
-        for Bare { event, letter, receipt } in waiting.drain(..) {
-            let chat = event.chat_id();
+        for decoded in waiting.drain(..) {
+            let chat = decoded.event.chat_id();
             let Some(orgs) = orgs.get(&chat) else {
+                let Decoded { event, letter, mut receipt, .. } = decoded;
+                receipt.kind = event.kind();
                 let refusal = Refusal::new(Reason::UnmappedChat, format!("no organization has chat {chat} as active"));
                 outlet.refuse(Refused { letter, refusal, receipt }).await;
                 continue;
             };
-            for (share, org) in Share::split(event, letter, receipt, orgs.len()).into_iter().zip(orgs) {
+            for (share, org) in Share::split(decoded, orgs.len()).into_iter().zip(orgs) {
                 writers.send(*org, share).await;
             }
         }

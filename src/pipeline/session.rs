@@ -1,7 +1,10 @@
 //! A session: what lives and dies with one consuming channel. Receipts of one session mean nothing to
 //! the next, so no ack can ever reach a channel that its delivery did not come by.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, anyhow};
 use tokio::{sync::mpsc, task::JoinSet};
@@ -9,9 +12,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Worker,
-    router::{Bare, Writers, route},
-    status::Status,
-    ticket::{Settlement, Share},
+    router::{Writers, route},
+    suspects::{Suspects, Taken, Turn},
+    ticket::{Decoded, Settlement, Share},
     writer::Writer,
 };
 use crate::{
@@ -19,17 +22,19 @@ use crate::{
     batch::Size,
     broker::Topology,
     clock,
-    consume::{Delivery, Intake},
-    decode::{Limits, Reason, Refusal, decode},
+    consume::{Delivery, Intake, priority},
+    decode::{Limits, Reason, Refusal, Seconds, decode},
+    metrics::{Deliveries, Metrics},
     retry::Backoff,
     settings::{self, Settings},
-    settle::{Ledger, Letter, Receipt, Refused, publish_letters},
+    settle::{Ack, Ledger, Letter, Outcome, Receipt, Refused, Settled, publish_letters},
+    status::Status,
 };
 
 /// The way out: where every stage sends what is settled or refused.
 #[derive(Clone)]
 pub(super) struct Outlet {
-    settled: mpsc::Sender<Vec<Receipt>>,
+    settled: mpsc::Sender<Settled>,
     refused: mpsc::Sender<Refused>,
     pub(super) status: Arc<Status>,
     /// The channel is gone: nothing can be settled any more.
@@ -43,15 +48,31 @@ impl Outlet {
         let mut receipts = Vec::new();
         for settlement in settlements {
             match settlement {
-                Settlement::Ack(receipt) => receipts.push(receipt),
+                Settlement::Ack { receipt, published_at, at } => {
+                    self.note_lag(published_at, at);
+                    receipts.push(receipt);
+                }
                 Settlement::Refuse(refused) => self.refuse(refused).await,
             }
         }
+        self.send(Outcome::Applied, receipts).await;
+    }
+
+    async fn send(&self, outcome: Outcome, receipts: Vec<Receipt>) {
         if !receipts.is_empty() {
-            self.status.counts.applied.add(receipts.len());
             // Both channels close only when the session is over, and the broker delivers again.
-            let _ = self.settled.send(receipts).await;
+            let _ = self.settled.send(Settled { outcome, receipts }).await;
         }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a time, far below 2^53")]
+    fn note_lag(&self, published_at: Option<clock::Milliseconds>, at: Seconds) {
+        let metrics = &self.status.metrics;
+        let now = clock::now_ms();
+        if let Some(lag) = published_at.and_then(|published_at| now.checked_sub(published_at)) {
+            metrics.publish_to_commit.observe(lag.max(0) as f64 / 1000.0);
+        }
+        metrics.telegram_to_commit.observe((now / 1000 - at).max(0) as f64);
     }
 
     pub(super) async fn refuse(&self, refused: Refused) {
@@ -74,6 +95,8 @@ pub(super) struct Stopped;
 pub(super) async fn run(worker: &Worker, topology: Topology, stop: &CancellationToken) -> anyhow::Result<Stopped> {
     let settings = &worker.settings;
     let intake = Intake::open(&settings.broker, &topology, &worker.replica).await?;
+    let priorities = topology.event_queues().enumerate().map(|(partition, _)| priority(&worker.replica, partition));
+    let deliveries = worker.status.metrics.consumes(priorities);
     worker.status.broker_works();
     tracing::info!(replica = worker.replica, partitions = topology.event_queues().count(), "consuming");
 
@@ -109,14 +132,21 @@ pub(super) async fn run(worker: &Worker, topology: Topology, stop: &Cancellation
     let posting = (Arc::clone(&worker.settings), topology, abandon.clone(), Arc::clone(&worker.status));
     tasks.spawn(async move {
         let (settings, topology, abandon, status) = posting;
-        publish_letters(&settings, &topology, letters, settled, abandon, |count| {
-            status.counts.dead_lettered.add(count);
-        })
-        .await;
+        publish_letters(&settings, &topology, letters, settled, abandon, &status).await;
     });
 
-    let ledger = Ledger::new(held / 4);
-    let session = Session { worker, intake, ledger, settlements, writers, bare, outlet, limits: limits(settings) };
+    let session = Session {
+        worker,
+        intake,
+        deliveries,
+        suspects: Suspects::default(),
+        ledger: Ledger::new(held / 4, worker.status.metrics.in_flight.clone()),
+        settlements,
+        writers,
+        bare,
+        outlet,
+        limits: limits(settings),
+    };
     session.run(tasks, stop, &over, &abandon).await
 }
 
@@ -133,10 +163,12 @@ fn limits(settings: &Settings) -> Limits {
 struct Session<'a> {
     worker: &'a Worker,
     intake: Intake,
+    deliveries: Deliveries,
+    suspects: Suspects,
     ledger: Ledger,
-    settlements: mpsc::Receiver<Vec<Receipt>>,
+    settlements: mpsc::Receiver<Settled>,
     writers: Writers,
-    bare: mpsc::Sender<Bare>,
+    bare: mpsc::Sender<Decoded>,
     outlet: Outlet,
     limits: Limits,
 }
@@ -157,21 +189,23 @@ impl Session<'_> {
         if consumed.is_err() {
             over.cancel();
         }
-        let Self { mut intake, mut ledger, mut settlements, writers, bare, outlet, .. } = self;
+        let Self { worker, mut intake, mut ledger, mut settlements, writers, bare, outlet, suspects, .. } = self;
+        let metrics = &worker.status.metrics;
         // Without these each stage ends when it has finished what it holds, and the next one after it.
-        drop((writers, bare, outlet));
+        drop((writers, bare, outlet, suspects));
         let mut outcome = consumed;
-        while let Some(receipts) = settlements.recv().await {
-            ledger.settle(receipts);
-            for ack in ledger.acks() {
-                if outcome.is_ok() {
-                    outcome = intake.ack(ack).await;
-                }
+        while let Some(settled) = settlements.recv().await {
+            count(metrics, &settled);
+            ledger.settle(settled.receipts);
+            if outcome.is_ok() {
+                outcome = send_acks(&mut intake, metrics, &ledger.acks()).await;
             }
         }
         // What is still open waits for an outage or a merge to end, and goes back; nothing else does.
         if outcome.is_ok() {
-            outcome = intake.ack_surely(&ledger.last_acks()).await;
+            let acks = ledger.last_acks();
+            outcome = intake.ack_surely(&acks).await;
+            metrics.acked.inc_by(acks.iter().map(|ack| ack.count).sum());
         }
         while let Some(joined) = tasks.join_next().await {
             joined.context("a stage of the pipeline died")?;
@@ -179,6 +213,7 @@ impl Session<'_> {
         if outcome.is_ok() && ledger.open() > 0 {
             tracing::warn!(events = ledger.open(), "not finished, left to the broker");
         }
+        metrics.returned.inc_by(ledger.unacked() as u64);
         intake.close().await;
         outcome.map(|()| Stopped)
     }
@@ -186,20 +221,27 @@ impl Session<'_> {
     /// Takes deliveries and acks what is settled until told to stop.
     async fn consume(&mut self, tasks: &mut JoinSet<()>, stop: &CancellationToken) -> anyhow::Result<()> {
         loop {
+            let turn = self.suspects.turn(|| self.ledger.open(), Instant::now());
+            let (takes_more, wake_at) = match turn {
+                Turn::All { until } => (true, until),
+                Turn::Settle { until } => (false, Some(until)),
+                Turn::Suspect(suspect) => {
+                    self.worker.status.metrics.suspects.inc();
+                    self.decode(suspect).await?;
+                    continue;
+                }
+            };
+            let wake = async { tokio::time::sleep_until(wake_at.unwrap_or_else(Instant::now).into()).await };
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
-                Some(receipts) = self.settlements.recv() => {
-                    self.ledger.settle(receipts);
-                    for ack in self.ledger.acks() {
-                        self.intake.ack(ack).await?;
-                    }
-                }
+                Some(settled) = self.settlements.recv() => self.settle(settled).await?,
                 Some(joined) = tasks.join_next() => {
                     joined.context("a stage of the pipeline died")?;
                     return Err(anyhow!("a stage of the pipeline ended early"));
                 }
-                delivery = self.intake.next() => self.take(delivery?).await?,
+                () = wake, if wake_at.is_some() => {}
+                delivery = self.intake.next(), if takes_more => self.take(delivery?).await?,
             }
         }
     }
@@ -214,40 +256,67 @@ impl Session<'_> {
         Ok(())
     }
 
+    async fn settle(&mut self, settled: Settled) -> anyhow::Result<()> {
+        count(&self.worker.status.metrics, &settled);
+        self.ledger.settle(settled.receipts);
+        send_acks(&mut self.intake, &self.worker.status.metrics, &self.ledger.acks()).await
+    }
+
     async fn take(&mut self, delivery: Delivery) -> anyhow::Result<()> {
-        let Delivery { tag, body, routing_key, redelivered, delivery_count } = delivery;
+        let Delivery { partition, tag, body, routing_key, redelivered, delivery_count, published_at } = delivery;
         let receipt = self.ledger.enter(tag).ok_or_else(|| anyhow!("delivery tag {tag} came twice"))?;
-        self.worker.status.counts.received.add(1);
+        self.deliveries.add(partition, redelivered);
         let letter = Letter { body, routing_key };
-        let max_redeliveries = u64::from(self.worker.settings.limits.max_redeliveries);
         // Publishers can set the count, but not on a delivery that the broker itself repeats.
-        if redelivered && delivery_count > max_redeliveries {
-            let refusal = Refusal::new(
-                Reason::Quarantined,
-                format!("redelivered {delivery_count} times, {max_redeliveries} are allowed"),
-            );
+        let count = if redelivered { delivery_count } else { 0 };
+        let limits = &self.worker.settings.limits;
+        if count > u64::from(limits.max_redeliveries) {
+            let detail = format!("redelivered {count} times, {} are allowed", limits.max_redeliveries);
+            let refusal = Refusal::new(Reason::Quarantined, detail);
             self.outlet.refuse(Refused { letter, refusal, receipt }).await;
             return Ok(());
         }
+        let taken = Taken { letter, receipt, published_at };
+        if count >= u64::from(limits.careful_after.min(limits.max_redeliveries)) {
+            self.suspects.set_aside(taken, Instant::now());
+            return Ok(());
+        }
+        self.decode(taken).await
+    }
+
+    async fn decode(&mut self, taken: Taken) -> anyhow::Result<()> {
+        let Taken { letter, receipt, published_at } = taken;
         match decode(&letter.body, &self.limits, clock::now()) {
-            Ok(None) => {
-                self.worker.status.counts.ignored.add(1);
-                self.ledger.settle([receipt]);
-                for ack in self.ledger.acks() {
-                    self.intake.ack(ack).await?;
+            Ok(None) => self.settle(Settled { outcome: Outcome::Ignored, receipts: vec![receipt] }).await?,
+            Ok(Some(event)) => {
+                let org = event.org;
+                let decoded = Decoded { event, letter, receipt, published_at };
+                match org {
+                    Some(org) => {
+                        for share in Share::split(decoded, 1) {
+                            self.writers.send(org, share).await;
+                        }
+                    }
+                    // Closed only when the session is over.
+                    None => drop(self.bare.send(decoded).await),
                 }
             }
-            Ok(Some(event)) => match event.org {
-                Some(org) => {
-                    for share in Share::split(event, letter, receipt, 1) {
-                        self.writers.send(org, share).await;
-                    }
-                }
-                // As above: closed only when the session is over.
-                None => drop(self.bare.send(Bare { event, letter, receipt }).await),
-            },
             Err(refusal) => self.outlet.refuse(Refused { letter, refusal, receipt }).await,
         }
         Ok(())
+    }
+}
+
+async fn send_acks(intake: &mut Intake, metrics: &Metrics, acks: &[Ack]) -> anyhow::Result<()> {
+    for ack in acks {
+        metrics.acked.inc_by(ack.count);
+        intake.ack(*ack).await?;
+    }
+    Ok(())
+}
+
+fn count(metrics: &Metrics, settled: &Settled) {
+    for receipt in &settled.receipts {
+        metrics.events(receipt.kind).inc(settled.outcome);
     }
 }

@@ -6,9 +6,19 @@ use std::{
 };
 
 use crate::{
-    decode::{Event, Refusal},
+    clock::Milliseconds,
+    decode::{Event, Refusal, Seconds},
     settle::{Letter, Receipt, Refused},
 };
+
+/// A delivery that holds an event.
+#[derive(Debug)]
+pub(super) struct Decoded {
+    pub(super) event: Event,
+    pub(super) letter: Letter,
+    pub(super) receipt: Receipt,
+    pub(super) published_at: Option<Milliseconds>,
+}
 
 /// One organization's part of a delivery. Exactly one of its two ends is reached, by move.
 #[derive(Debug)]
@@ -26,22 +36,31 @@ struct Ticket {
     open_shares: usize,
     letter: Letter,
     receipt: Option<Receipt>,
+    published_at: Option<Milliseconds>,
     refusal: Option<Refusal>,
 }
 
 /// How a delivery ends.
 #[derive(Debug)]
 pub(super) enum Settlement {
-    Ack(Receipt),
+    Ack {
+        receipt: Receipt,
+        published_at: Option<Milliseconds>,
+        /// When it happened, as Telegram says.
+        at: Seconds,
+    },
     Refuse(Refused),
 }
 
 impl Share {
     /// As many shares of an event as it has organizations, at least one.
-    pub(super) fn split(event: Event, letter: Letter, receipt: Receipt, count: usize) -> Vec<Self> {
+    pub(super) fn split(decoded: Decoded, count: usize) -> Vec<Self> {
+        let Decoded { event, letter, mut receipt, published_at } = decoded;
+        receipt.kind = event.kind();
         let event = Arc::new(event);
         let body_bytes = letter.body.len();
-        let ticket = Arc::new(Mutex::new(Ticket { open_shares: count, letter, receipt: Some(receipt), refusal: None }));
+        let ticket = Ticket { open_shares: count, letter, receipt: Some(receipt), published_at, refusal: None };
+        let ticket = Arc::new(Mutex::new(ticket));
         let share = || Self { event: Arc::clone(&event), ticket: Arc::clone(&ticket), body_bytes, attempts: 0 };
         (0..count).map(|_| share()).collect()
     }
@@ -70,7 +89,10 @@ impl Share {
         }
         let receipt = ticket.receipt.take()?;
         Some(match ticket.refusal.take() {
-            None => Settlement::Ack(receipt),
+            None => {
+                let at = self.event.facts.iter().map(|fact| fact.version.at).max().unwrap_or_default();
+                Settlement::Ack { receipt, published_at: ticket.published_at, at }
+            }
             Some(refusal) => {
                 let letter = mem::replace(&mut ticket.letter, Letter { body: Vec::new(), routing_key: String::new() });
                 Settlement::Refuse(Refused { letter, refusal, receipt })
@@ -82,12 +104,13 @@ impl Share {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{decode::Reason, settle::Ledger};
+    use crate::{decode::Reason, metrics::Metrics, settle::Ledger};
 
     fn shares(count: usize) -> Vec<Share> {
         let letter = Letter { body: b"body".to_vec(), routing_key: "key".into() };
-        let receipt = Ledger::new(1).enter(1).unwrap();
-        Share::split(Event { org: None, facts: Vec::new() }, letter, receipt, count)
+        let receipt = Ledger::new(1, Metrics::new().in_flight).enter(1).unwrap();
+        let event = Event { org: None, facts: Vec::new() };
+        Share::split(Decoded { event, letter, receipt, published_at: None }, count)
     }
 
     #[test]
@@ -95,7 +118,7 @@ mod tests {
         let mut shares = shares(3);
         assert!(shares.pop().unwrap().applied().is_none());
         assert!(shares.pop().unwrap().applied().is_none());
-        assert!(matches!(shares.pop().unwrap().applied(), Some(Settlement::Ack(_))));
+        assert!(matches!(shares.pop().unwrap().applied(), Some(Settlement::Ack { .. })));
     }
 
     #[test]

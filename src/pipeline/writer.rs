@@ -7,10 +7,11 @@ use uuid::Uuid;
 
 use super::{session::Outlet, ticket::Share};
 use crate::{
-    apply::Lane,
-    batch::{Batch, Batcher, Size},
+    apply::{Applied, Lane},
+    batch::{Batch, Batcher, Size, Trigger},
     database::Fault,
     decode::{Fact, Reason, Refusal},
+    metrics::{Cause, Transaction},
     retry::Backoff,
 };
 
@@ -76,13 +77,12 @@ impl Writer {
     async fn apply(&mut self, batches: Vec<Batch<Share>>) -> Result<(), Abandoned> {
         let mut transactions = vec![batches];
         while let Some(batches) = transactions.pop() {
-            let facts: Vec<_> = batches.iter().flat_map(facts).collect();
-            let applied = self.lane.apply(&facts).await;
-            match applied {
+            match self.try_apply(&batches).await {
                 Ok(applied) => {
                     self.outlet.status.database_works();
                     for batch in batches {
                         if applied.busy.contains(&batch.org) {
+                            self.outlet.status.metrics.retries.inc(Cause::Merge);
                             self.batcher.defer(batch, Instant::now() + BUSY_WAIT);
                         } else if applied.unknown.contains(&batch.org) {
                             let detail = format!("organization {} does not exist", batch.org);
@@ -100,6 +100,7 @@ impl Writer {
                 }
                 Err(fault) => {
                     tracing::debug!(error = %fault, organizations = batches.len(), "transaction failed");
+                    self.outlet.status.metrics.retries.inc(Cause::from(&fault));
                     self.isolate(batches, fault, &mut transactions).await;
                 }
             }
@@ -107,15 +108,39 @@ impl Writer {
         Ok(())
     }
 
-    /// Splits until the culprit stands alone: organizations first, then halves.
+    async fn try_apply(&mut self, batches: &[Batch<Share>]) -> Result<Applied, Fault> {
+        let metrics = &self.outlet.status.metrics;
+        for batch in batches {
+            metrics.batches.inc(batch.trigger);
+            #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+            metrics.batch_events.observe(batch.events.len() as f64);
+        }
+        let facts: Vec<_> = batches.iter().flat_map(facts).collect();
+        let begun = Instant::now();
+        let applied = self.lane.apply(&facts).await;
+        metrics.transaction_seconds.observe(begun.elapsed().as_secs_f64());
+        metrics.transactions.inc(applied.as_ref().map_or_else(Transaction::from, |_| Transaction::Committed));
+        applied
+    }
+
+    /// Splits until the culprit stands alone. What the data breaks is found by halves: few transactions.
+    /// What takes too long or waits for others is found by organization: few waits.
     async fn isolate(
         &mut self,
         mut batches: Vec<Batch<Share>>,
         fault: Fault,
         transactions: &mut Vec<Vec<Batch<Share>>>,
     ) {
+        for batch in &mut batches {
+            batch.trigger = Trigger::Split;
+        }
         if batches.len() > 1 {
-            transactions.extend(batches.into_iter().map(|batch| vec![batch]));
+            if matches!(fault, Fault::Data(_)) {
+                let second = batches.split_off(batches.len() / 2);
+                transactions.extend([second, batches]);
+            } else {
+                transactions.extend(batches.into_iter().map(|batch| vec![batch]));
+            }
             return;
         }
         let Some(mut batch) = batches.pop() else { return };
@@ -123,7 +148,7 @@ impl Writer {
             self.batcher.defer(batch, Instant::now() + BUSY_WAIT);
         } else if batch.events.len() > 1 {
             let second = batch.events.split_off(batch.events.len() / 2);
-            transactions.push(vec![Batch { org: batch.org, events: second }]);
+            transactions.push(vec![Batch { org: batch.org, trigger: Trigger::Split, events: second }]);
             transactions.push(vec![batch]);
         } else if let Fault::Data(rejection) = fault {
             self.refuse(batch, &Refusal::new(Reason::DatabaseRejected, rejection.to_string())).await;

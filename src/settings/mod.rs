@@ -65,6 +65,8 @@ sections! {
         lock_timeout: Duration,
         /// In the worker, for a whole transaction.
         transaction_timeout: Duration,
+        /// Between two looks at the database for readiness.
+        watch_interval: Duration,
     }
     /// Where the events come from.
     broker: Broker {
@@ -103,6 +105,8 @@ sections! {
         max_clock_skew: Duration,
         /// Redeliveries before an event is quarantined.
         max_redeliveries: u32,
+        /// Redeliveries after which an event is looked into alone.
+        careful_after: u32,
         /// Tries of an event with a fault of unknown kind.
         max_attempts: u32,
         /// Whether texts are kept.
@@ -196,6 +200,7 @@ impl Settings {
         );
         rule(batch.max_bytes >= 1, "batch", "max_bytes", "must be at least 1");
         rule(limits.max_attempts >= 1, "limits", "max_attempts", "must be at least 1");
+        rule(limits.careful_after >= 1, "limits", "careful_after", "must be at least 1");
         rule(limits.max_redeliveries >= 1, "limits", "max_redeliveries", "must be at least 1");
         rule(!retry.first.is_zero(), "retry", "first", "must be more than nothing");
         rule(retry.longest >= retry.first, "retry", "longest", "must be at least retry.first");

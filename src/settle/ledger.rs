@@ -2,12 +2,55 @@
 
 use std::collections::VecDeque;
 
+use crate::{
+    decode::Kind,
+    metrics::{Held, InFlight},
+};
+
+/// How an event ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Its rows are committed.
+    Applied,
+    /// It holds no fact.
+    Ignored,
+    /// Its dead letter is confirmed.
+    DeadLettered,
+}
+
+impl Outcome {
+    /// Every outcome.
+    pub const ALL: [Self; 3] = [Self::Applied, Self::Ignored, Self::DeadLettered];
+
+    /// As it stands in metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Ignored => "ignored",
+            Self::DeadLettered => "dead_lettered",
+        }
+    }
+}
+
 /// The right to settle one delivery, once: it is moved, never copied, and means something only to the
 /// ledger of the channel that the delivery came by.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 #[must_use = "a delivery that is not settled stays with the broker's unacked ones"]
 pub struct Receipt {
     tag: u64,
+    /// What the event tells of, once somebody has looked.
+    pub kind: Kind,
+    _held: Held,
+}
+
+/// Receipts that come back, all with the same outcome.
+#[derive(Debug)]
+pub struct Settled {
+    /// How the events ended.
+    pub outcome: Outcome,
+    /// Whose.
+    pub receipts: Vec<Receipt>,
 }
 
 /// An ack to send.
@@ -17,10 +60,14 @@ pub struct Ack {
     pub tag: u64,
     /// Whether it stands for all before it too.
     pub multiple: bool,
+    /// Deliveries that it settles.
+    pub count: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
+    /// Of a consumer whose delivery comes later than those of others.
+    Expected,
     Open,
     Settled,
     Acked,
@@ -36,28 +83,33 @@ pub struct Ledger {
     stuck: usize,
     /// More stuck ones than this are acked one by one, so that one slow event cannot use up the prefetch.
     max_stuck: usize,
+    in_flight: InFlight,
 }
 
 impl Ledger {
     /// For a fresh channel.
     #[must_use]
-    pub fn new(max_stuck: usize) -> Self {
-        Self { first: 1, deliveries: VecDeque::new(), stuck: 0, max_stuck }
+    pub const fn new(max_stuck: usize, in_flight: InFlight) -> Self {
+        Self { first: 1, deliveries: VecDeque::new(), stuck: 0, max_stuck, in_flight }
     }
 
     /// Enters a delivery. Those of several consumers may come in any order: a tag that is passed over
-    /// counts as open. `None` for a tag that was settled before, which no sound broker sends.
+    /// counts as expected. `None` for a tag that came before, which no sound broker sends.
     pub fn enter(&mut self, tag: u64) -> Option<Receipt> {
         let at = usize::try_from(tag.checked_sub(self.first)?).ok()?;
         if at >= self.deliveries.len() {
-            self.deliveries.resize(at + 1, State::Open);
+            self.deliveries.resize(at + 1, State::Expected);
         }
-        Some(Receipt { tag })
+        if self.deliveries[at] != State::Expected {
+            return None;
+        }
+        self.deliveries[at] = State::Open;
+        Some(Receipt { tag, kind: Kind::None, _held: self.in_flight.hold() })
     }
 
     /// Strikes out deliveries.
     pub fn settle(&mut self, receipts: impl IntoIterator<Item = Receipt>) {
-        for Receipt { tag } in receipts {
+        for Receipt { tag, .. } in receipts {
             let at = usize::try_from(tag - self.first).ok();
             if let Some(state @ State::Open) = at.and_then(|at| self.deliveries.get_mut(at)) {
                 *state = State::Settled;
@@ -72,6 +124,12 @@ impl Ledger {
         self.deliveries.iter().filter(|state| **state == State::Open).count()
     }
 
+    /// Deliveries whose ack was not taken yet.
+    #[must_use]
+    pub fn unacked(&self) -> usize {
+        self.deliveries.iter().filter(|state| matches!(state, State::Open | State::Settled)).count()
+    }
+
     /// The acks of all that is settled, for the end of a channel.
     pub fn last_acks(&mut self) -> Vec<Ack> {
         self.max_stuck = 0;
@@ -81,22 +139,23 @@ impl Ledger {
     /// The acks that are due: one for the settled prefix, and one each for those that wait too long.
     pub fn acks(&mut self) -> Vec<Ack> {
         let mut acks = Vec::new();
-        let mut last = None;
+        let (mut last, mut count) = (None, 0);
         while let Some(state @ (State::Settled | State::Acked)) = self.deliveries.front() {
             // The ack must name a tag that is still unacked, or the broker closes the channel.
             if *state == State::Settled {
                 last = Some(self.first);
+                count += 1;
                 self.stuck -= 1;
             }
             self.deliveries.pop_front();
             self.first += 1;
         }
-        acks.extend(last.map(|tag| Ack { tag, multiple: true }));
+        acks.extend(last.map(|tag| Ack { tag, multiple: true, count }));
         if self.stuck > self.max_stuck {
             for (tag, state) in (self.first..).zip(&mut self.deliveries) {
                 if *state == State::Settled {
                     *state = State::Acked;
-                    acks.push(Ack { tag, multiple: false });
+                    acks.push(Ack { tag, multiple: false, count: 1 });
                 }
             }
             self.stuck = 0;
@@ -112,6 +171,19 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::metrics::Metrics;
+
+    fn ledger(max_stuck: usize) -> Ledger {
+        Ledger::new(max_stuck, Metrics::new().in_flight)
+    }
+
+    fn prefix(tag: u64, count: u64) -> Ack {
+        Ack { tag, multiple: true, count }
+    }
+
+    fn single(tag: u64) -> Ack {
+        Ack { tag, multiple: false, count: 1 }
+    }
 
     fn enter(ledger: &mut Ledger, count: u64) -> Vec<Receipt> {
         (1..=count).map(|tag| ledger.enter(tag).unwrap()).collect()
@@ -119,66 +191,67 @@ mod tests {
 
     #[test]
     fn a_settled_prefix_is_one_ack() {
-        let mut ledger = Ledger::new(10);
+        let mut ledger = ledger(10);
         let mut receipts = enter(&mut ledger, 5);
         let last = receipts.pop();
         ledger.settle(receipts.drain(1..));
         assert_eq!(ledger.acks(), []);
         ledger.settle(receipts);
-        assert_eq!(ledger.acks(), [Ack { tag: 4, multiple: true }]);
+        assert_eq!(ledger.acks(), [prefix(4, 4)]);
         ledger.settle(last);
-        assert_eq!(ledger.acks(), [Ack { tag: 5, multiple: true }]);
+        assert_eq!(ledger.acks(), [prefix(5, 1)]);
         assert_eq!(ledger.acks(), []);
     }
 
     #[test]
     fn one_slow_delivery_does_not_hold_the_others() {
-        let mut ledger = Ledger::new(2);
+        let mut ledger = ledger(2);
         let mut receipts = enter(&mut ledger, 4);
         let slow = receipts.remove(0);
         ledger.settle(receipts);
-        let single = |tag| Ack { tag, multiple: false };
         assert_eq!(ledger.acks(), [single(2), single(3), single(4)]);
         ledger.settle([slow]);
-        assert_eq!(ledger.acks(), [Ack { tag: 1, multiple: true }]);
+        assert_eq!(ledger.acks(), [prefix(1, 1)]);
     }
 
     #[test]
     fn at_the_end_all_that_is_settled_is_acked() {
-        let mut ledger = Ledger::new(99);
+        let mut ledger = ledger(99);
         let mut receipts = enter(&mut ledger, 3);
         let open = receipts.remove(1);
         ledger.settle(receipts);
-        assert_eq!(ledger.last_acks(), [Ack { tag: 1, multiple: true }, Ack { tag: 3, multiple: false }]);
-        assert_eq!(open, Receipt { tag: 2 });
+        assert_eq!(ledger.last_acks(), [prefix(1, 1), single(3)]);
+        assert_eq!((open.tag, ledger.open(), ledger.unacked()), (2, 1, 1));
     }
 
     #[test]
     fn a_tag_that_is_passed_over_is_open() {
-        let mut ledger = Ledger::new(9);
+        let mut ledger = ledger(9);
         let second = ledger.enter(2);
         ledger.settle(second);
         assert_eq!(ledger.acks(), []);
         let first = ledger.enter(1);
         ledger.settle(first);
-        assert_eq!(ledger.acks(), [Ack { tag: 2, multiple: true }]);
+        assert_eq!(ledger.acks(), [prefix(2, 2)]);
         assert!(ledger.enter(2).is_none());
     }
 
     proptest! {
         #[test]
         fn exactly_the_settled_are_acked_and_each_once(order in Just((1..=60_u64).collect::<Vec<_>>()).prop_shuffle(), arrival in Just((1..=60_u64).collect::<Vec<_>>()).prop_shuffle(), steps in 1..9_usize, max_stuck in 0..20_usize) {
-            let mut ledger = Ledger::new(max_stuck);
+            let mut ledger = ledger(max_stuck);
             let mut receipts: Vec<_> = (0..60).map(|_| None).collect();
             for tag in arrival {
                 receipts[usize::try_from(tag).unwrap() - 1] = ledger.enter(tag);
             }
             let (mut settled, mut unacked) = (BTreeSet::<u64>::new(), (1..=60).collect::<BTreeSet<u64>>());
+            let mut counted = 0;
             for tags in order.chunks(steps) {
                 settled.extend(tags);
                 ledger.settle(tags.iter().filter_map(|tag| receipts[usize::try_from(*tag).unwrap() - 1].take()));
                 for ack in ledger.acks() {
                     prop_assert!(unacked.contains(&ack.tag), "the broker does not know tag {}", ack.tag);
+                    counted += ack.count;
                     let acked: Vec<_> = unacked.iter().copied().filter(|tag| *tag == ack.tag || ack.multiple && *tag < ack.tag).collect();
                     for tag in acked {
                         prop_assert!(settled.contains(&tag), "{tag} was acked and is open");
@@ -186,6 +259,7 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(ledger.open(), 60 - settled.len());
+                prop_assert_eq!(u64::try_from(unacked.len()).unwrap(), 60 - counted);
             }
             prop_assert!(unacked.is_empty());
         }

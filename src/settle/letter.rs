@@ -1,16 +1,15 @@
 //! Publishing dead letters: the receipt is given back only when a queue has the letter.
 
-use std::time::Duration;
-
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::Receipt;
+use super::{Outcome, Receipt, Settled};
 use crate::{
     broker::{self, PublishError, Publisher, Topology},
     decode::Refusal,
     retry::Backoff,
     settings::Settings,
+    status::Status,
 };
 
 /// What is kept of an event until it is settled: enough for a dead letter.
@@ -37,28 +36,31 @@ pub struct Refused {
 const WINDOW: usize = 64;
 
 /// Publishes refused events until `refused` closes, each as often as it takes, and hands their receipts
-/// to `settled`; `count` hears how many. Gives up what is left when `abandon` is cancelled while the broker is away.
+/// to `settled`. Gives up what is left when `abandon` is cancelled while the broker is away.
 pub async fn publish_letters(
     settings: &Settings,
     topology: &Topology,
     mut refused: mpsc::Receiver<Refused>,
-    settled: mpsc::Sender<Vec<Receipt>>,
+    settled: mpsc::Sender<Settled>,
     abandon: CancellationToken,
-    count: impl Fn(usize),
+    status: &Status,
 ) {
-    let mut post = Post { settings, topology, publisher: None };
+    let mut post = Post { settings, topology, status, publisher: None };
     let mut backoff = Backoff::new(&settings.retry);
     let mut waiting = Vec::new();
     while !waiting.is_empty() || refused.recv_many(&mut waiting, WINDOW).await > 0 {
         let (receipts, failed) = post.publish(std::mem::take(&mut waiting)).await;
-        count(receipts.len());
-        if !receipts.is_empty() && settled.send(receipts).await.is_err() {
+        let settlement = Settled { outcome: Outcome::DeadLettered, receipts };
+        if !settlement.receipts.is_empty() && settled.send(settlement).await.is_err() {
             break;
         }
-        let Some((error, left)) = failed else { continue };
+        let Some((error, left)) = failed else {
+            status.dead_letters_work();
+            continue;
+        };
         waiting = left;
         let wait = backoff.next_wait();
-        tracing::warn!(error, letters = waiting.len(), retry_in_ms = millis(wait), "dead letters wait for the broker");
+        status.dead_letters_fail(&error, waiting.len(), wait);
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = abandon.cancelled() => break,
@@ -69,13 +71,10 @@ pub async fn publish_letters(
     }
 }
 
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
 struct Post<'a> {
     settings: &'a Settings,
     topology: &'a Topology,
+    status: &'a Status,
     publisher: Option<Publisher>,
 }
 
@@ -110,6 +109,7 @@ impl Post<'_> {
                         detail = refused.refusal.detail,
                         "dead letter published"
                     );
+                    self.status.metrics.dead_letters.inc(refused.refusal.reason);
                     receipts.push(refused.receipt);
                 }
                 Err(error) => {

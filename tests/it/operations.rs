@@ -280,6 +280,11 @@ async fn a_worker_waits_for_the_schema() {
     assert_complete(&place, org).await;
 }
 
+/// Cuts what is connected, which may be nothing for a moment.
+async fn cut_one(way: &Forwarder) {
+    eventually("a cut that cuts something", async || way.cut() > 0).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cut_connections_lose_and_repeat_nothing() {
     let place = Place::new().await;
@@ -293,8 +298,7 @@ async fn cut_connections_lose_and_repeat_nothing() {
     for cut in 0..8 {
         let applied = messages_of(&place, org).await;
         eventually("it works on", async || messages_of(&place, org).await > applied.min(PUBLISHED - 1)).await;
-        let connections = if cut % 2 == 0 { database.cut() } else { broker.cut() };
-        assert!(connections > 0, "cut {cut} cut nothing");
+        cut_one(if cut % 2 == 0 { &database } else { &broker }).await;
     }
     eventually("all is applied", async || messages_of(&place, org).await == PUBLISHED).await;
     eventually("the queues are empty", async || place.ready().await == 0).await;
@@ -317,8 +321,7 @@ async fn cut_connections_lose_no_dead_letter() {
     for cut in 0..8 {
         let archived = dead_letters(&place).await;
         eventually("it works on", async || dead_letters(&place).await > archived.min(all - 1)).await;
-        let connections = if cut % 2 == 0 { database.cut() } else { broker.cut() };
-        assert!(connections > 0, "cut {cut} cut nothing");
+        cut_one(if cut % 2 == 0 { &database } else { &broker }).await;
     }
     eventually("all are archived", async || dead_letters(&place).await == all).await;
     replica.stop().await;
