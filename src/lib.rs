@@ -21,6 +21,7 @@ pub mod metrics;
 pub mod pipeline;
 pub mod plan;
 pub mod retry;
+pub mod sabotage;
 pub mod scenario;
 pub mod servers;
 pub mod settings;

@@ -11,6 +11,7 @@ use crate::{
     database::{self, Fault},
     decode::Fact,
     plan::Plan,
+    sabotage::{Bug, is_on},
     settings,
 };
 
@@ -126,5 +127,8 @@ async fn write(connection: &mut PgConnection, plan: &Plan<'_>) -> Result<(), Fau
         statements::revise_activity(connection, &plan.activity, &mut added).await?;
     }
     statements::add_metrics(connection, &added).await?;
+    if is_on(Bug::CountTwice) && added.events() < plan.activity.len() {
+        statements::count_again(connection).await?;
+    }
     statements::write_groups(connection, &plan.groups).await
 }

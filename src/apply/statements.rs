@@ -6,8 +6,10 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
+    clock,
     database::Fault,
     plan::{Activity, ActivityKey, ChatKey, Group, Membership, MembershipKey, Plan, Resolution},
+    sabotage::{Bug, is_on},
 };
 
 /// What a transaction adds to a day of a chat.
@@ -49,7 +51,11 @@ impl Additions {
 macro_rules! columns {
     ($rows:expr => |$row:pat_param| { $($column:ident: $type:ty = $value:expr),* $(,)? }) => {
         $(let mut $column: Vec<$type> = Vec::with_capacity($rows.len());)*
-        for $row in $rows {
+        let mut rows: Vec<_> = $rows.into_iter().collect();
+        if is_on(Bug::Unsorted) {
+            fastrand::shuffle(&mut rows);
+        }
+        for $row in rows {
             $($column.push($value);)*
         }
     };
@@ -98,10 +104,10 @@ pub(super) async fn resolve_participants(connection: &mut PgConnection, plan: &P
         first_names: Option<&str> = row.profile.value.first_name.as_deref(),
         last_names: Option<&str> = row.profile.value.last_name.as_deref(),
         full_names: String = row.profile.value.full_name(user),
-        profile_at: i64 = row.profile.version.at,
+        profile_at: i64 = if is_on(Bug::ArrivalWins) { clock::now_ms() } else { row.profile.version.at },
         profile_update_ids: i64 = row.profile.version.update_id,
         first_seen_at: i64 = row.first_seen_at,
-        last_activity_at: Option<i64> = row.last_activity_at,
+        last_activity_at: Option<i64> = row.last_activity_at.map(|at| if is_on(Bug::OwnClock) { clock::now() } else { at }),
     });
     let query = sqlx::query_as(include_str!("sql/resolve_participants.sql"))
         .bind(orgs)
@@ -265,6 +271,14 @@ pub(super) async fn add_metrics(connection: &mut PgConnection, additions: &Addit
         .bind(joined)
         .bind(gone);
     query.execute(connection).await?;
+    Ok(())
+}
+
+/// What [`Bug::CountTwice`] does with events that came before.
+pub(super) async fn count_again(connection: &mut PgConnection) -> Result<(), Fault> {
+    let again = "update group_metrics set message_count = message_count + 1 where (org_id, tg_chat_id, date) =
+        (select org_id, tg_chat_id, date from group_metrics limit 1)";
+    sqlx::query(again).execute(connection).await?;
     Ok(())
 }
 

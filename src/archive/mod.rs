@@ -15,6 +15,7 @@ use crate::{
     database::Fault,
     decode::{self, Refusal},
     retry::Backoff,
+    sabotage::{Bug, is_on},
     settings::Settings,
     settle::Ack,
     status::Status,
@@ -82,10 +83,15 @@ impl Archivist {
             let Some(tag) = letters.last().map(|letter| letter.delivery.tag) else { continue };
             let ack = Ack { tag, multiple: true, count: letters.len() as u64 };
             let rows = self.fold(letters);
+            if is_on(Bug::ArchiveAcksFirst) {
+                intake.inner().ack(ack).await?;
+            }
             if self.store(&rows, stop).await.is_none() {
                 return Ok(());
             }
-            intake.inner().ack(ack).await?;
+            if !is_on(Bug::ArchiveAcksFirst) {
+                intake.inner().ack(ack).await?;
+            }
         }
         intake.inner().cancel().await;
         intake.inner().ack_surely(&[]).await

@@ -8,7 +8,12 @@ use lapin::{
 };
 
 use super::{connect, connection::close, describe, headers::own_headers};
-use crate::{clock, decode::Refusal, settings};
+use crate::{
+    clock,
+    decode::Refusal,
+    sabotage::{Bug, is_on},
+    settings,
+};
 
 /// A connection for publishing only: the broker blocks those that publish when it runs short, and a
 /// blocked connection could not ack.
@@ -77,7 +82,9 @@ impl Publisher {
             .with_content_type("application/json".into())
             .with_timestamp(u64::try_from(published_at / 1000).unwrap_or_default())
             .with_headers(own_headers(published_at, refusal));
-        let options = BasicPublishOptions { mandatory: true, ..Default::default() };
+        let is_mended = is_on(Bug::MendedBody).then(|| String::from_utf8_lossy(body).into_owned().into_bytes());
+        let body = is_mended.as_deref().unwrap_or(body);
+        let options = BasicPublishOptions { mandatory: !is_on(Bug::NotMandatory), ..Default::default() };
         let sending = self.channel.basic_publish(exchange.into(), routing_key.into(), options, body, properties);
         match tokio::time::timeout(self.confirm_timeout, sending).await {
             Ok(sent) => {

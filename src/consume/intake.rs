@@ -16,6 +16,7 @@ use crate::{
     broker::{self, Topology, describe},
     clock::Milliseconds,
     decode::Refusal,
+    sabotage::{Bug, is_on},
     settings,
     settle::Ack,
 };
@@ -68,7 +69,9 @@ impl Intake {
         for (partition, queue) in topology.event_queues().enumerate() {
             let mut arguments = FieldTable::default();
             arguments.insert("x-priority".into(), AMQPValue::LongInt(priority(replica, partition)));
-            intake.consume(&queue, arguments).await?;
+            // Tells operators which replica it is.
+            let tag = format!("{queue}@{replica}");
+            intake.consume(&queue, &tag, arguments).await?;
         }
         Ok(intake)
     }
@@ -84,7 +87,8 @@ impl Intake {
         prefetch: u16,
     ) -> anyhow::Result<DeadIntake> {
         let mut intake = Self::connect(settings, "rollcall archive", prefetch).await?;
-        intake.consume(&topology.dead_queue(), FieldTable::default()).await?;
+        let queue = topology.dead_queue();
+        intake.consume(&queue, &queue, FieldTable::default()).await?;
         Ok(DeadIntake(intake))
     }
 
@@ -101,8 +105,8 @@ impl Intake {
         Ok(Self { connection, channel, deliveries: SelectAll::new(), consumers: Vec::new(), queues: Vec::new() })
     }
 
-    async fn consume(&mut self, queue: &str, arguments: FieldTable) -> anyhow::Result<()> {
-        let starting = self.channel.basic_consume(queue.into(), "".into(), BasicConsumeOptions::default(), arguments);
+    async fn consume(&mut self, queue: &str, tag: &str, arguments: FieldTable) -> anyhow::Result<()> {
+        let starting = self.channel.basic_consume(queue.into(), tag.into(), BasicConsumeOptions::default(), arguments);
         let consumer = starting
             .await
             .map_err(|error| anyhow!(describe(&error)))
@@ -130,6 +134,7 @@ impl Intake {
         match self.deliveries.next().await {
             Some(Some((partition, Ok(delivery)))) => Ok(Self::read(partition, delivery)),
             Some(Some((_, Err(error)))) => Err(anyhow!(describe(&error)).context("consuming")),
+            Some(None) if is_on(Bug::EndUnnoticed) => std::future::pending().await,
             Some(None) | None => bail!("the broker cancelled a consumer: was a queue deleted?"),
         }
     }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::sabotage::{Bug, is_on};
+
 /// What to do about an error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
@@ -77,6 +79,8 @@ impl Fault {
     fn of(rejection: Rejection) -> Self {
         let told = rejection.to_string();
         match rejection.sqlstate.as_str() {
+            "25006" if is_on(Bug::ReadOnlyIsData) => Self::Data(rejection),
+            "53100" if is_on(Bug::FullDiskIsUnknown) => Self::Unknown(told),
             "40001" | "40P01" | "40003" | "55P03" => Self::Conflict(told),
             "57014" => Self::Timeout(told),
             // read-only: a failover is under way; 25P02: the connection is stale

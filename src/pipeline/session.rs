@@ -26,6 +26,7 @@ use crate::{
     decode::{Limits, Reason, Refusal, Seconds, decode},
     metrics::{Deliveries, Metrics},
     retry::Backoff,
+    sabotage::{self, Bug, is_on},
     settings::{self, Settings},
     settle::{Ack, Ledger, Letter, Outcome, Receipt, Refused, Settled, publish_letters},
     status::Status,
@@ -266,6 +267,9 @@ impl Session<'_> {
         let Delivery { partition, tag, body, routing_key, redelivered, delivery_count, published_at } = delivery;
         let receipt = self.ledger.enter(tag).ok_or_else(|| anyhow!("delivery tag {tag} came twice"))?;
         self.deliveries.add(partition, redelivered);
+        if is_on(Bug::AckBeforeCommit) {
+            self.intake.ack(Ack { tag, multiple: false, count: 1 }).await?;
+        }
         let letter = Letter { body, routing_key };
         // Publishers can set the count, but not on a delivery that the broker itself repeats.
         let count = if redelivered { delivery_count } else { 0 };
@@ -286,6 +290,7 @@ impl Session<'_> {
 
     async fn decode(&mut self, taken: Taken) -> anyhow::Result<()> {
         let Taken { letter, receipt, published_at } = taken;
+        sabotage::look_at(&letter.body);
         match decode(&letter.body, &self.limits, clock::now()) {
             Ok(None) => self.settle(Settled { outcome: Outcome::Ignored, receipts: vec![receipt] }).await?,
             Ok(Some(event)) => {
@@ -308,11 +313,15 @@ impl Session<'_> {
 }
 
 async fn send_acks(intake: &mut Intake, metrics: &Metrics, acks: &[Ack]) -> anyhow::Result<()> {
-    for ack in acks {
-        metrics.acked.inc_by(ack.count);
-        intake.ack(*ack).await?;
+    let mut outcome = Ok(());
+    for ack in acks.iter().filter(|_| !is_on(Bug::AckBeforeCommit)) {
+        if outcome.is_ok() {
+            outcome = intake.ack(*ack).await;
+        }
+        let counter = if outcome.is_ok() { &metrics.acked } else { &metrics.returned };
+        counter.inc_by(ack.count);
     }
-    Ok(())
+    outcome
 }
 
 fn count(metrics: &Metrics, settled: &Settled) {

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use crate::{
     decode::Kind,
     metrics::{Held, InFlight},
+    sabotage::{Bug, is_on},
 };
 
 /// How an event ended.
@@ -110,7 +111,7 @@ impl Ledger {
     /// Strikes out deliveries.
     pub fn settle(&mut self, receipts: impl IntoIterator<Item = Receipt>) {
         for Receipt { tag, .. } in receipts {
-            let at = usize::try_from(tag - self.first).ok();
+            let at = tag.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
             if let Some(state @ State::Open) = at.and_then(|at| self.deliveries.get_mut(at)) {
                 *state = State::Settled;
                 self.stuck += 1;
@@ -138,6 +139,11 @@ impl Ledger {
 
     /// The acks that are due: one for the settled prefix, and one each for those that wait too long.
     pub fn acks(&mut self) -> Vec<Ack> {
+        if is_on(Bug::AckPastOpen)
+            && let Some(last) = self.deliveries.iter().rposition(|state| *state == State::Settled)
+        {
+            self.deliveries.iter_mut().take(last).for_each(|state| *state = State::Acked);
+        }
         let mut acks = Vec::new();
         let (mut last, mut count) = (None, 0);
         while let Some(state @ (State::Settled | State::Acked)) = self.deliveries.front() {

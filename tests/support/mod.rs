@@ -5,6 +5,7 @@ pub mod community;
 mod forwarder;
 mod kit;
 pub mod model;
+pub mod proxy;
 mod servers;
 mod worker;
 
@@ -21,7 +22,7 @@ use uuid::Uuid;
 pub use amqp::RawChannel;
 pub use forwarder::Forwarder;
 pub use kit::Kit;
-pub use servers::postgres_log;
+pub use servers::{base_connection, postgres_log, private_servers};
 pub use worker::{Replica, rollcall};
 
 /// Longer than anything here may take on a slow machine; nothing waits this long when it works.
@@ -51,6 +52,17 @@ pub struct Place {
     pub settings: Arc<Settings>,
     pub name: String,
     base_url: String,
+    /// Whose database it is, where that is not whose server it is.
+    role: Option<Role>,
+}
+
+/// An account without special rights.
+#[derive(Clone)]
+struct Role {
+    name: String,
+    password: String,
+    /// Removes the account when it is dropped; copies of a place leave it.
+    is_owned: bool,
 }
 
 impl Place {
@@ -63,15 +75,57 @@ impl Place {
 
     /// An empty database without a schema.
     pub async fn unmigrated() -> Self {
+        Self::create(None, "").await
+    }
+
+    /// An empty, migrated place that belongs to an account of its own without special rights, to be copied.
+    pub async fn template() -> Self {
+        let (name, password) =
+            (format!("rollcall_test_{}", Uuid::new_v4().simple()), Uuid::new_v4().simple().to_string());
+        let create = format!("create role {name} login password '{password}'");
+        let mut base = PgConnection::connect(&servers::urls().0).await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut base).await.unwrap();
+        let owner = format!(" owner {name}");
+        let place = Self::create(Some(Role { name, password, is_owned: true }), &owner).await;
+        let mut connection = place.connect().await;
+        MIGRATOR.run(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+        place
+    }
+
+    /// A place with the same rows and the same owner.
+    pub async fn copy(&self) -> Self {
+        let role = self.role.as_ref().expect("a template");
+        let options = format!(" template {} owner {}", self.name, role.name);
+        Self::create(Some(Role { is_owned: false, ..role.clone() }), &options).await
+    }
+
+    async fn create(role: Option<Role>, options: &str) -> Self {
         let (base_url, amqp_url) = servers::urls();
         let name = format!("rollcall_test_{}", Uuid::new_v4().simple());
-        let mut base = PgConnection::connect(&base_url).await.unwrap();
-        sqlx::raw_sql(AssertSqlSafe(format!("create database {name}"))).execute(&mut base).await.unwrap();
+        let statement = format!("create database {name}{options}");
+        // A template may have had a connection a moment ago.
+        eventually("the database is created", async || {
+            let Ok(mut base) = PgConnection::connect(&base_url).await else { return false };
+            sqlx::raw_sql(AssertSqlSafe(statement.clone())).execute(&mut base).await.is_ok()
+        })
+        .await;
         let url = with_database(&base_url, &name);
+        let url = role.as_ref().map_or_else(|| url.clone(), |role| with_role(&url, role));
         let environment = [("DATABASE_URL", url), ("AMQP_URL", amqp_url), ("ROLLCALL_BROKER__PREFIX", name.clone())];
         let environment = environment.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
         let settings = Arc::new(Settings::load(&Sources { environment, ..Sources::default() }).unwrap());
-        Self { settings, name, base_url }
+        Self { settings, name, base_url, role }
+    }
+
+    /// The database, for one who may do everything.
+    pub fn superuser_url(&self) -> String {
+        with_database(&self.base_url, &self.name)
+    }
+
+    /// Whose database it is.
+    pub fn role(&self) -> &str {
+        &self.role.as_ref().expect("a template or its copy").name
     }
 
     pub async fn connect(&self) -> PgConnection {
@@ -102,6 +156,12 @@ impl Place {
     pub async fn ready(&self) -> u64 {
         let queues = broker::inspect(&self.settings.broker).await.unwrap();
         queues.iter().filter_map(|queue| queue.messages).map(u64::from).sum()
+    }
+
+    /// As [`Self::ready`]; `None` while the broker is away or a queue is missing.
+    pub async fn try_ready(&self) -> Option<u64> {
+        let queues = tokio::time::timeout(Duration::from_secs(5), broker::inspect(&self.settings.broker)).await;
+        queues.ok()?.ok()?.iter().map(|queue| queue.messages.map(u64::from)).sum()
     }
 
     /// Runs replicas until every queue is empty, with nothing held back by anybody.
@@ -149,6 +209,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let (settings, base_url, name) = (Arc::clone(&self.settings), self.base_url.clone(), self.name.clone());
+        let role = self.role.take().filter(|role| role.is_owned).map(|role| role.name);
         // A runtime of its own: this may run inside of another one. What fails here fails no test; a
         // server that is named by the environment is only left a little less tidy.
         let cleaning = std::thread::spawn(move || {
@@ -157,11 +218,20 @@ impl Drop for Place {
                 if let Ok(mut base) = PgConnection::connect(&base_url).await {
                     let drop = AssertSqlSafe(format!("drop database if exists {name} with (force)"));
                     let _ = sqlx::raw_sql(drop).execute(&mut base).await;
+                    if let Some(role) = role {
+                        let _ = sqlx::raw_sql(AssertSqlSafe(format!("drop role {role}"))).execute(&mut base).await;
+                    }
                 }
             });
         });
         let _ = cleaning.join();
     }
+}
+
+fn with_role(url: &str, role: &Role) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap();
+    let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
+    format!("{scheme}://{}:{}@{place}", role.name, role.password)
 }
 
 fn with_database(url: &str, name: &str) -> String {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use rollcall::servers::Servers;
+use sqlx::{Connection as _, PgConnection};
 
 enum Given {
     Named { database: String, amqp: String },
@@ -31,6 +32,19 @@ pub fn urls() -> (String, String) {
         Given::Named { database, amqp } => (database.clone(), amqp.clone()),
         Given::Private(servers) => (servers.database_url().to_owned(), servers.amqp_url().to_owned()),
     }
+}
+
+/// The private servers; `None` where the environment names others, which nobody may stop.
+pub fn private_servers() -> Option<&'static Servers> {
+    match given() {
+        Given::Named { .. } => None,
+        Given::Private(servers) => Some(servers),
+    }
+}
+
+/// A connection of one who may do everything.
+pub async fn base_connection() -> Option<PgConnection> {
+    PgConnection::connect(&urls().0).await.ok()
 }
 
 /// The log of the private PostgreSQL; that of a named one cannot be read.

@@ -1,6 +1,7 @@
 //! The program as a user runs it.
 
 use std::{
+    collections::BTreeMap,
     env,
     fs::File,
     path::Path,
@@ -56,6 +57,27 @@ impl Replica {
         std::fs::read_to_string(self.log.path()).unwrap()
     }
 
+    /// Its resident memory at its peak, in bytes; `None` where it is gone.
+    pub fn peak_memory(&self) -> Option<u64> {
+        let status = Path::new("/proc").join(self.child.id()?.to_string()).join("status");
+        let status = std::fs::read_to_string(status).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        Some(line.trim_matches(|c: char| !c.is_ascii_digit()).parse::<u64>().ok()? * 1024)
+    }
+
+    /// Its metrics, summed over all labels; `None` where it does not answer.
+    pub async fn metrics(&self) -> Option<BTreeMap<String, f64>> {
+        let address = self.told_address()?;
+        let answer = tokio::time::timeout(Duration::from_secs(2), get(&address, "/metrics")).await.ok()?.ok()?;
+        let mut metrics = BTreeMap::new();
+        for line in answer.1.lines().filter(|line| !line.starts_with('#')) {
+            let (name, value) = line.rsplit_once(' ')?;
+            let name = name.split('{').next()?;
+            *metrics.entry(name.to_owned()).or_default() += value.parse::<f64>().ok()?;
+        }
+        Some(metrics)
+    }
+
     /// Its resident memory, in bytes, now and at its peak.
     pub fn memory(&self) -> (u64, u64) {
         let status = std::fs::read_to_string(Path::new("/proc").join(self.pid().to_string()).join("status")).unwrap();
@@ -79,24 +101,19 @@ impl Replica {
 
     /// Where it answers HTTP, once it said so.
     pub async fn http_address(&self) -> String {
-        let told = || {
-            let log = self.log();
-            let (_, told) = log.split_once("http.address=")?;
-            told.split_whitespace().next().map(str::to_owned)
-        };
-        eventually("the replica tells its HTTP address", async || told().is_some()).await;
-        told().unwrap()
+        eventually("the replica tells its HTTP address", async || self.told_address().is_some()).await;
+        self.told_address().unwrap()
+    }
+
+    fn told_address(&self) -> Option<String> {
+        let log = self.log();
+        let (_, told) = log.split_once("http.address=")?;
+        told.split_whitespace().next().map(str::to_owned)
     }
 
     /// What its HTTP port answers: the status and the body.
     pub async fn get(&self, path: &str) -> (u16, String) {
-        let mut stream = TcpStream::connect(self.http_address().await).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: replica\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+        get(&self.http_address().await, path).await.unwrap()
     }
 
     /// Waits until it says that it works.
@@ -133,4 +150,14 @@ impl Replica {
     pub async fn kill(mut self) {
         self.child.kill().await.unwrap();
     }
+}
+
+async fn get(address: &str, path: &str) -> std::io::Result<(u16, String)> {
+    let mut stream = TcpStream::connect(address).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: replica\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or(std::io::ErrorKind::UnexpectedEof)?;
+    Ok((head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned()))
 }

@@ -1,0 +1,157 @@
+//! Brokers that restart, run short and lose queues.
+
+use std::time::{Duration, Instant};
+
+use lapin::{Channel, Connection, ConnectionProperties, options::QueueDeleteOptions, types::FieldTable};
+use rollcall::{broker::Topology, servers::RabbitMqStop};
+
+use super::{Fault, WHILE, fault};
+use crate::scene::Scene;
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Act {
+    Restart(RabbitMqStop),
+    Freeze,
+    CloseConnections,
+    /// For a while, by these arguments of rabbitmqctl.
+    Alarm {
+        on: [&'static str; 2],
+        off: [&'static str; 2],
+    },
+    ConsumerTimeout,
+    /// A queue that is empty is deleted.
+    DeleteEvents,
+    DeleteDead,
+    /// The dead queue is no longer bound: dead letters cannot be routed.
+    Unbind,
+}
+
+pub(super) fn all() -> Vec<Fault> {
+    let named = |name, act| fault(name, super::Act::Broker(act));
+    let own = |name, act| Fault { needs_servers: true, ..named(name, act) };
+    vec![
+        Fault { in_halves: true, ..named("broker: an empty queue of events is deleted", Act::DeleteEvents) },
+        Fault { in_halves: true, ..named("broker: the empty dead queue is deleted", Act::DeleteDead) },
+        named("broker: the dead queue is unbound", Act::Unbind),
+        own("broker: restarted", Act::Restart(RabbitMqStop::Graceful)),
+        own("broker: SIGKILL and started", Act::Restart(RabbitMqStop::Kill)),
+        own("broker: frozen for 3 s", Act::Freeze),
+        own("broker: all connections closed by an operator", Act::CloseConnections),
+        own(
+            "broker: memory alarm",
+            Act::Alarm {
+                on: ["set_vm_memory_high_watermark", "0.00001"],
+                off: ["set_vm_memory_high_watermark", "0.4"],
+            },
+        ),
+        own(
+            "broker: disk alarm",
+            Act::Alarm { on: ["set_disk_free_limit", "100000GB"], off: ["set_disk_free_limit", "50MB"] },
+        ),
+        own("broker: consumer timeout", Act::ConsumerTimeout),
+    ]
+}
+
+impl Act {
+    pub(super) async fn happen(self, scene: &mut Scene) -> Result<(), String> {
+        match self {
+            Self::Restart(how) => {
+                scene.wanted = 1;
+                scene.progress().await?;
+                scene
+                    .with_servers(move |servers| {
+                        servers.stop_rabbitmq(how)?;
+                        servers.start_rabbitmq()
+                    })
+                    .await?;
+                scene.recovered(Instant::now()).await
+            }
+            Self::Freeze => {
+                scene.wanted = 1;
+                scene.progress().await?;
+                let pid = scene.with_servers(|servers| Ok(servers.rabbitmq_pid())).await?.to_string();
+                std::process::Command::new("kill").args(["-STOP", &pid]).status().unwrap();
+                tokio::time::sleep(Duration::from_secs(3)).await;
+                std::process::Command::new("kill").args(["-CONT", &pid]).status().unwrap();
+                scene.recovered(Instant::now()).await
+            }
+            Self::CloseConnections => {
+                scene.wanted = 1;
+                scene.progress().await?;
+                control(scene, ["close_all_connections", "chaos"]).await?;
+                scene.recovered(Instant::now()).await
+            }
+            Self::Alarm { on, off } => {
+                scene.wanted = 1;
+                scene.progress().await?;
+                control(scene, on).await?;
+                tokio::time::sleep(WHILE).await;
+                control(scene, off).await?;
+                scene.recovered(Instant::now()).await
+            }
+            Self::ConsumerTimeout => consumer_timeout(scene).await,
+            Self::DeleteEvents | Self::DeleteDead => delete(scene, self).await,
+            Self::Unbind => unbind(scene).await,
+        }
+    }
+}
+
+async fn control(scene: &Scene, arguments: [&'static str; 2]) -> Result<(), String> {
+    scene.with_servers(move |servers| servers.rabbitmqctl(&arguments).map(drop)).await
+}
+
+async fn consumer_timeout(scene: &mut Scene) -> Result<(), String> {
+    const SHORT: &str =
+        "application:set_env(rabbit, consumer_timeout, 1000), application:set_env(rabbit, channel_tick_interval, 500).";
+    const USUAL: &str = "application:set_env(rabbit, consumer_timeout, 1800000), application:set_env(rabbit, channel_tick_interval, 60000).";
+    scene.wanted = 1;
+    control(scene, ["eval", SHORT]).await?;
+    // Channels read the interval when they open.
+    scene.replace(0).await;
+    scene.progress().await?;
+    scene.database.swallow(true);
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    scene.database.swallow(false);
+    let recovered = scene.recovered(Instant::now()).await;
+    control(scene, ["eval", USUAL]).await?;
+    recovered
+}
+
+async fn channel(scene: &Scene) -> (Connection, Channel) {
+    let url = scene.place.settings.broker.url.expose();
+    let connection = Connection::connect(url, ConnectionProperties::default()).await.unwrap();
+    let channel = connection.create_channel().await.unwrap();
+    (connection, channel)
+}
+
+/// What is in a deleted queue is lost by definition, so it must be empty.
+async fn delete(scene: &mut Scene, act: Act) -> Result<(), String> {
+    scene.wanted = 1;
+    scene.emptied().await?;
+    let topology = Topology::new(&scene.place.settings.broker);
+    let queue = match act {
+        Act::DeleteDead => topology.dead_queue(),
+        _ => topology.event_queues().next().unwrap(),
+    };
+    let (connection, channel) = channel(scene).await;
+    channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await.unwrap();
+    connection.close(200, "bye".into()).await.unwrap();
+    let since = Instant::now();
+    scene.publish_rest();
+    scene.recovered(since).await
+}
+
+async fn unbind(scene: &mut Scene) -> Result<(), String> {
+    scene.wanted = 3;
+    let topology = Topology::new(&scene.place.settings.broker);
+    for _ in 0..3 {
+        scene.progress().await?;
+        let (connection, channel) = channel(scene).await;
+        let (queue, exchange) = (topology.dead_queue(), topology.dead_exchange());
+        let unbound = channel.queue_unbind(queue.into(), exchange.into(), "".into(), FieldTable::default());
+        unbound.await.unwrap();
+        connection.close(200, "bye".into()).await.unwrap();
+        scene.recovered(Instant::now()).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,223 @@
+//! Databases that restart, refuse and fail.
+
+use std::time::{Duration, Instant};
+
+use rollcall::servers::PostgresStop;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+
+use super::{Fault, TIMES, WHILE, fault};
+use crate::scene::{PATIENCE, Scene};
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Act {
+    Restart(PostgresStop),
+    /// SIGKILL to one backend: the server ends all others too, and recovers.
+    KillBackend,
+    TerminateBackends,
+    /// The first transactions fail at COMMIT with one of these, by seed.
+    Raise(&'static [&'static str]),
+    /// A table is locked for longer than a worker waits.
+    Locked,
+    /// Rows that take longer than a statement may.
+    Slow,
+    /// For a while, by these statements, which name the database as `{db}` and the role as `{role}`.
+    Changed {
+        there: &'static str,
+        back: &'static str,
+    },
+}
+
+pub(super) fn all() -> Vec<Fault> {
+    let named = |name, act| fault(name, super::Act::Database(act));
+    let raises = |name, codes| Fault { raises: true, ..named(name, Act::Raise(codes)) };
+    let own = |name, act| Fault { needs_servers: true, ..named(name, act) };
+    vec![
+        raises("database: conflict at COMMIT (40001, 40P01, 55P03)", &["40001", "40P01", "55P03"]),
+        raises(
+            "database: outage at COMMIT (53100, 53200, 58030, 57P03, 25006, 08006)",
+            &["53100", "53200", "58030", "57P03", "25006", "08006"],
+        ),
+        raises("database: timeout at COMMIT (57014)", &["57014"]),
+        raises("database: set up wrongly at COMMIT (42501, 42P01, 0A000)", &["42501", "42P01", "0A000"]),
+        raises("database: unknown fault at COMMIT, few times (XX000, P0001)", &["XX000", "P0001"]),
+        named("database: backends terminated", Act::TerminateBackends),
+        named("database: a table is locked", Act::Locked),
+        Fault {
+            settings: &[("ROLLCALL_DATABASE__STATEMENT_TIMEOUT", "500ms")],
+            ..named("database: statements take too long", Act::Slow)
+        },
+        named(
+            "database: too many clients",
+            Act::Changed {
+                there: "alter database {db} connection limit 0",
+                back: "alter database {db} connection limit -1",
+            },
+        ),
+        named(
+            "database: read-only",
+            Act::Changed {
+                there: "alter database {db} set default_transaction_read_only = on",
+                back: "alter database {db} reset default_transaction_read_only",
+            },
+        ),
+        named(
+            "database: rights taken away",
+            Act::Changed {
+                there: "alter table participant_groups owner to current_user",
+                back: "alter table participant_groups owner to {role}",
+            },
+        ),
+        named(
+            "database: a table is renamed",
+            Act::Changed {
+                there: "alter table participant_groups rename to away",
+                back: "alter table away rename to participant_groups",
+            },
+        ),
+        named(
+            "database: the role may not log in",
+            Act::Changed { there: "alter role {role} nologin", back: "alter role {role} login" },
+        ),
+        own("database: restarted (fast)", Act::Restart(PostgresStop::Fast)),
+        own("database: restarted (immediate)", Act::Restart(PostgresStop::Immediate)),
+        own("database: SIGKILL and started", Act::Restart(PostgresStop::Kill)),
+        own("database: SIGKILL to a backend", Act::KillBackend),
+    ]
+}
+
+impl Act {
+    pub(super) async fn happen(self, scene: &mut Scene) -> Result<(), String> {
+        match self {
+            Self::Restart(how) => {
+                scene.wanted = 1;
+                scene.progress().await?;
+                scene
+                    .with_servers(move |servers| {
+                        servers.stop_postgres(how)?;
+                        servers.start_postgres()
+                    })
+                    .await?;
+                scene.recovered(Instant::now()).await
+            }
+            Self::KillBackend => {
+                scene.wanted = 1;
+                scene.progress().await?;
+                let query =
+                    "select pid from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()
+                    and application_name = 'rollcall'";
+                let pid: i32 = sqlx::query_scalar(query).fetch_one(&mut superuser(scene).await).await.unwrap();
+                std::process::Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
+                scene.recovered(Instant::now()).await
+            }
+            Self::TerminateBackends => {
+                scene.wanted = TIMES;
+                for _ in 0..TIMES {
+                    scene.progress().await?;
+                    terminate_backends(scene).await;
+                    scene.recovered(Instant::now()).await?;
+                }
+                Ok(())
+            }
+            Self::Raise(codes) => raise(scene, codes).await,
+            Self::Locked => {
+                scene.wanted = 2;
+                for _ in 0..2 {
+                    scene.progress().await?;
+                    let mut connection = superuser(scene).await;
+                    let lock = "begin; lock table org_telegram_groups in exclusive mode";
+                    sqlx::raw_sql(lock).execute(&mut connection).await.unwrap();
+                    tokio::time::sleep(WHILE).await;
+                    sqlx::raw_sql("rollback").execute(&mut connection).await.unwrap();
+                    scene.recovered(Instant::now()).await?;
+                }
+                Ok(())
+            }
+            Self::Slow => slow(scene).await,
+            Self::Changed { there, back } => {
+                scene.wanted = 1;
+                scene.progress().await?;
+                change(scene, there).await;
+                terminate_backends(scene).await;
+                tokio::time::sleep(WHILE).await;
+                change(scene, back).await;
+                scene.recovered(Instant::now()).await
+            }
+        }
+    }
+}
+
+async fn superuser(scene: &Scene) -> PgConnection {
+    PgConnection::connect(&scene.place.superuser_url()).await.unwrap()
+}
+
+async fn change(scene: &Scene, statement: &str) {
+    let statement = statement.replace("{db}", &scene.place.name).replace("{role}", scene.place.role());
+    sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut superuser(scene).await).await.unwrap();
+}
+
+async fn terminate_backends(scene: &Scene) {
+    let query = "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database()
+        and application_name = 'rollcall'";
+    sqlx::query(query).execute(&mut superuser(scene).await).await.unwrap();
+}
+
+/// Transactions that fail.
+const FAILING: i64 = 8;
+
+async fn raise(scene: &mut Scene, codes: &[&str]) -> Result<(), String> {
+    scene.wanted = 1;
+    let code = codes[usize::try_from(scene.load.seed).unwrap_or(0) % codes.len()];
+    // Fewer than an event is tried.
+    let failing = if ["XX000", "P0001"].contains(&code) { 4 } else { FAILING };
+    install(
+        scene,
+        &format!(
+            "create function fault() returns trigger language plpgsql as $$ begin
+                 if nextval('faults') <= {failing} then raise exception using errcode = '{code}'; end if;
+                 return null;
+             end $$;
+             create constraint trigger fault after insert on activity_events deferrable initially deferred
+                 for each row execute function fault()"
+        ),
+    )
+    .await;
+    wait_for_faults(scene, failing).await?;
+    scene.recovered(Instant::now()).await
+}
+
+async fn slow(scene: &mut Scene) -> Result<(), String> {
+    scene.wanted = 1;
+    install(
+        scene,
+        "create function fault() returns trigger language plpgsql as $$ begin
+             if nextval('faults') <= 200 then perform pg_sleep(0.02); end if;
+             return null;
+         end $$;
+         create trigger fault after insert on activity_events for each row execute function fault()",
+    )
+    .await;
+    wait_for_faults(scene, 200).await?;
+    scene.recovered(Instant::now()).await
+}
+
+/// As the owner of the tables, over which the worker's role has every right.
+async fn install(scene: &Scene, definition: &str) {
+    let statements = AssertSqlSafe(format!("create sequence faults; {definition}"));
+    sqlx::raw_sql(statements).execute(&mut scene.place.connect().await).await.unwrap();
+}
+
+/// A sequence counts what was rolled back too.
+async fn wait_for_faults(scene: &Scene, count: i64) -> Result<(), String> {
+    let mut connection = scene.place.connect().await;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let so_far: i64 = sqlx::query_scalar("select last_value from faults").fetch_one(&mut connection).await.unwrap();
+        if so_far >= count {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err(format!("only {so_far} of {count} transactions met the fault"));
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

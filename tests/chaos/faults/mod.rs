@@ -1,0 +1,170 @@
+//! What can happen to a run.
+
+mod broker;
+mod database;
+mod network;
+mod worker;
+
+use std::time::Duration;
+
+use crate::{
+    scene::Scene,
+    support::proxy::{Action, Point, Proxy},
+};
+
+/// Something that goes wrong in a run.
+pub struct Fault {
+    pub name: &'static str,
+    pub replicas: usize,
+    pub settings: &'static [(&'static str, &'static str)],
+    /// Whether servers of the harness's own are needed.
+    pub needs_servers: bool,
+    /// Whether the database itself says 40P01 here, because it was told to.
+    pub raises: bool,
+    /// Whether the second half of the events comes after it.
+    pub in_halves: bool,
+    act: Act,
+}
+
+enum Act {
+    Nothing,
+    Trap(Point, Deed),
+    Worker(worker::Act),
+    Database(database::Act),
+    Broker(broker::Act),
+    Network(network::Act),
+}
+
+/// What a trap does.
+#[derive(Debug, Clone, Copy)]
+pub enum Deed {
+    Hold,
+    Cut,
+    Reset,
+    Kill,
+    CutInTheMiddle,
+    CutAfter,
+}
+
+/// How often a trap springs in a run.
+const TIMES: u32 = 5;
+/// How long something lasts that passes.
+const WHILE: Duration = Duration::from_millis(700);
+
+const fn fault(name: &'static str, act: Act) -> Fault {
+    Fault { name, replicas: 1, settings: &[], needs_servers: false, raises: false, in_halves: false, act }
+}
+
+/// All faults, those that need no servers of the harness's own first.
+pub fn all() -> Vec<Fault> {
+    let trap = |name, point, deed| fault(name, Act::Trap(point, deed));
+    let mut faults = vec![
+        fault("none", Act::Nothing),
+        Fault { replicas: 3, ..fault("none, three replicas", Act::Nothing) },
+        trap("deliver: held", Point::Deliver, Deed::Hold),
+        trap("deliver: cut", Point::Deliver, Deed::Cut),
+        trap("deliver: cut in the middle", Point::Deliver, Deed::CutInTheMiddle),
+        trap("deliver: reset", Point::Deliver, Deed::Reset),
+        trap("deliver: SIGKILL", Point::Deliver, Deed::Kill),
+        trap("dead letter: held", Point::Publish, Deed::Hold),
+        trap("dead letter: cut", Point::Publish, Deed::Cut),
+        trap("dead letter: reset", Point::Publish, Deed::Reset),
+        trap("dead letter: SIGKILL", Point::Publish, Deed::Kill),
+        trap("confirm: held", Point::Confirm, Deed::Hold),
+        trap("confirm: cut", Point::Confirm, Deed::Cut),
+        trap("confirm: reset", Point::Confirm, Deed::Reset),
+        trap("SIGKILL between a dead letter's confirm and its ack", Point::Confirm, Deed::Kill),
+        trap("ack: held", Point::Ack, Deed::Hold),
+        trap("ack: cut", Point::Ack, Deed::Cut),
+        trap("ack: cut after", Point::Ack, Deed::CutAfter),
+        trap("ack: reset", Point::Ack, Deed::Reset),
+        trap("SIGKILL between commit and ack", Point::Ack, Deed::Kill),
+        trap("BEGIN: held", Point::Begin, Deed::Hold),
+        trap("BEGIN: cut", Point::Begin, Deed::Cut),
+        trap("BEGIN: reset", Point::Begin, Deed::Reset),
+        trap("BEGIN: SIGKILL", Point::Begin, Deed::Kill),
+        trap("statement: cut in the middle", Point::Statement, Deed::CutInTheMiddle),
+        trap("SIGKILL inside the transaction", Point::Statement, Deed::Kill),
+        trap("COMMIT: held", Point::Commit, Deed::Hold),
+        trap("COMMIT: cut", Point::Commit, Deed::Cut),
+        trap("COMMIT: cut after", Point::Commit, Deed::CutAfter),
+        trap("COMMIT: reset", Point::Commit, Deed::Reset),
+        trap("COMMIT: SIGKILL", Point::Commit, Deed::Kill),
+        trap("COMMIT's answer: held", Point::Committed, Deed::Hold),
+        trap("COMMIT's answer: cut", Point::Committed, Deed::Cut),
+        trap("COMMIT's answer: reset", Point::Committed, Deed::Reset),
+        trap("SIGKILL at COMMIT with the answer lost", Point::Committed, Deed::Kill),
+    ];
+    faults.extend(worker::all());
+    faults.extend(network::all());
+    faults.extend(database::all());
+    faults.extend(broker::all());
+    faults.sort_by_key(|fault| fault.needs_servers);
+    faults
+}
+
+impl Fault {
+    /// Lets it happen.
+    ///
+    /// # Errors
+    ///
+    /// What the worker did not recover from.
+    pub async fn happen(&self, scene: &mut Scene) -> Result<(), String> {
+        match &self.act {
+            Act::Nothing => Ok(()),
+            Act::Trap(point, deed) => spring(scene, *point, *deed).await,
+            Act::Worker(act) => act.happen(scene).await,
+            Act::Database(act) => act.happen(scene).await,
+            Act::Broker(act) => act.happen(scene).await,
+            Act::Network(act) => act.happen(scene).await,
+        }
+    }
+}
+
+const fn is_of_the_database(point: Point) -> bool {
+    matches!(point, Point::Begin | Point::Begun | Point::Statement | Point::Commit | Point::Committed)
+}
+
+fn proxy(scene: &Scene, point: Point) -> &Proxy {
+    if is_of_the_database(point) { &scene.database } else { &scene.broker }
+}
+
+async fn spring(scene: &mut Scene, point: Point, deed: Deed) -> Result<(), String> {
+    // So that all traps have sprung before the last event.
+    let spread = u32::try_from(scene.load.bodies.len() / 2500).unwrap_or(1).max(1);
+    scene.wanted = TIMES;
+    for _ in 0..TIMES {
+        let action = match deed {
+            Deed::Hold => Action::Hold(Duration::from_millis(200)),
+            Deed::Cut => Action::Cut,
+            Deed::Reset => Action::Reset,
+            Deed::Kill => Action::Kill(scene.replicas[0].pid()),
+            Deed::CutInTheMiddle => Action::CutInTheMiddle,
+            Deed::CutAfter => Action::CutAfter,
+        };
+        let kth = scene.random.u32(1..=spread);
+        let trap = proxy(scene, point).arm(point, kth, action);
+        if !sprung(scene, &trap).await {
+            break;
+        }
+        let since = std::time::Instant::now();
+        if matches!(deed, Deed::Kill) {
+            scene.replace(0).await;
+        }
+        scene.recovered(since).await?;
+    }
+    Ok(())
+}
+
+/// Waits until a trap has sprung, or there is nothing left that could make it.
+async fn sprung(scene: &Scene, trap: &crate::support::proxy::Trap) -> bool {
+    loop {
+        tokio::select! {
+            () = trap.sprung() => return true,
+            () = tokio::time::sleep(Duration::from_millis(500)) => {}
+        }
+        if scene.is_drained().await {
+            return trap.has_sprung();
+        }
+    }
+}

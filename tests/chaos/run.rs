@@ -1,0 +1,175 @@
+//! One fault with one seed, from an empty place to a verdict.
+
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rollcall::servers::Servers;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    faults::Fault,
+    load::Load,
+    scene::{PATIENCE, Scene},
+    support::{Place, postgres_log},
+    verdict::Verdict,
+};
+
+/// What became of a run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Run {
+    pub fault: String,
+    pub seed: u64,
+    pub confirmed: u64,
+    /// Distinct events that left rows, dead letters, and nothing.
+    pub applied: u64,
+    pub dead_lettered: u64,
+    pub ignored: u64,
+    pub verdict: Verdict,
+    /// Acked deliveries that the detector looked at.
+    pub acked: u64,
+    pub reached: u32,
+    pub wanted: u32,
+    pub recoveries_ms: Vec<u64>,
+    pub peak_memory: u64,
+    pub seconds: f64,
+}
+
+impl Run {
+    /// Whether it proves anything: a fault that was not reached was not survived.
+    pub fn is_void(&self) -> bool {
+        self.reached < self.wanted
+    }
+
+    pub fn is_green(&self) -> bool {
+        self.verdict.is_clean() && !self.is_void()
+    }
+}
+
+/// Longer than any run may take.
+const LIMIT: Duration = Duration::from_mins(5);
+
+/// Runs it. `environment` comes on top of the fault's own settings.
+pub async fn run(
+    fault: &Fault,
+    load: &Arc<Load>,
+    template: &Place,
+    servers: Option<&'static Servers>,
+    environment: &[(&str, &str)],
+) -> Run {
+    let begun = Instant::now();
+    let place = template.copy().await;
+    let settings = [fault.settings, environment].concat();
+    let log_start = log_length();
+    let mut scene = Scene::set(place, Arc::clone(load), servers, &settings, fault.replicas).await;
+    let mut verdict = Verdict::default();
+    let mut confirmed = 0;
+    if let Err(trouble) = play(fault, &mut scene, &mut confirmed).await {
+        verdict.trouble(trouble);
+        for replica in &scene.replicas {
+            verdict.trouble(format!("the end of a log: {}", last_lines(&replica.log())));
+        }
+    }
+    let Scene { place, detector, replicas, database, broker, .. } = &mut scene;
+    for replica in replicas.drain(..) {
+        replica.kill().await;
+    }
+    database.close().await;
+    broker.close().await;
+    verdict.judge(place, load).await;
+    if !fault.raises {
+        look_into_log(&place.name, log_start, &mut verdict);
+    }
+    let (acked, early) = detector.found();
+    verdict.early_acks = early;
+    let (applied, ignored) = load.counts();
+    Run {
+        fault: fault.name.to_owned(),
+        seed: load.seed,
+        confirmed,
+        applied: applied as u64,
+        dead_lettered: load.dead().len() as u64,
+        ignored: ignored as u64,
+        verdict,
+        acked,
+        reached: scene.reached,
+        wanted: scene.wanted,
+        recoveries_ms: scene
+            .recoveries
+            .iter()
+            .map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+            .collect(),
+        peak_memory: scene.peak_memory,
+        seconds: begun.elapsed().as_secs_f64(),
+    }
+}
+
+async fn play(fault: &Fault, scene: &mut Scene, confirmed: &mut u64) -> Result<(), String> {
+    let acts = async {
+        if fault.in_halves {
+            scene.publish_half();
+        } else {
+            scene.publish();
+        }
+        fault.happen(scene).await?;
+        *confirmed = scene.published().await;
+        drain(scene).await
+    };
+    tokio::time::timeout(LIMIT, acts).await.unwrap_or_else(|_| Err(format!("not done within {LIMIT:?}")))
+}
+
+/// Lets the replicas finish and stop, until nothing comes back.
+async fn drain(scene: &mut Scene) -> Result<(), String> {
+    for _ in 0..5 {
+        let deadline = Instant::now() + PATIENCE;
+        while !(scene.is_drained().await && scene.is_idle().await) {
+            if Instant::now() > deadline {
+                let ready = scene.place.try_ready().await;
+                return Err(format!("not drained within {PATIENCE:?}: {ready:?} messages wait"));
+            }
+            scene.weigh();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        scene.weigh();
+        for mut replica in scene.replicas.drain(..) {
+            replica.terminate().await;
+            let status = replica.ended().await;
+            if !status.success() {
+                return Err(format!("a replica ended with {status}: {}", last_lines(&replica.log())));
+            }
+        }
+        if scene.is_drained().await {
+            return Ok(());
+        }
+        scene.add_replica();
+    }
+    Err("events come back again and again".into())
+}
+
+fn last_lines(log: &str) -> String {
+    let lines: Vec<_> = log.lines().collect();
+    lines[lines.len().saturating_sub(8)..].join("\n")
+}
+
+fn log_length() -> Option<(PathBuf, u64)> {
+    let log = postgres_log()?;
+    let length = std::fs::metadata(&log).map_or(0, |metadata| metadata.len());
+    Some((log, length))
+}
+
+/// No duplicate key and no deadlock ever surfaces.
+fn look_into_log(database: &str, start: Option<(PathBuf, u64)>, verdict: &mut Verdict) {
+    let Some((log, start)) = start else { return };
+    let text = std::fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(text.get(usize::try_from(start).unwrap_or(0)..).unwrap_or_default());
+    let bad = text.lines().find(|line| {
+        line.contains(database)
+            && line.contains("ERROR")
+            && [" 23505 ", " 40P01 "].iter().any(|code| line.contains(code))
+    });
+    if let Some(line) = bad {
+        verdict.trouble(line);
+    }
+}

@@ -1,0 +1,257 @@
+//! One run: servers, proxies, replicas, a publisher, and a fault that happens to them.
+
+use std::{
+    ops::Range,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rollcall::{
+    broker::{Message, Notice, Outbox, Topology},
+    servers::Servers,
+    settings::Settings,
+};
+use tokio::task::JoinHandle;
+
+use crate::{
+    detector::Detector,
+    load::Load,
+    support::{
+        Place, Replica,
+        proxy::{Point, Proxy},
+    },
+};
+
+/// Longer than any recovery may take.
+pub const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Little is held and done at once, so that faults meet many batches; and no wait is longer than a run.
+const SETTINGS: [(&str, &str); 11] = [
+    ("ROLLCALL_BROKER__PREFETCH", "50"),
+    ("ROLLCALL_BATCH__MAX_EVENTS", "50"),
+    ("ROLLCALL_BATCH__MAX_TRANSACTION_EVENTS", "100"),
+    ("ROLLCALL_RETRY__FIRST", "20ms"),
+    ("ROLLCALL_RETRY__LONGEST", "500ms"),
+    ("ROLLCALL_BROKER__CONNECT_TIMEOUT", "2s"),
+    ("ROLLCALL_BROKER__CONFIRM_TIMEOUT", "2s"),
+    ("ROLLCALL_DATABASE__CONNECT_TIMEOUT", "2s"),
+    ("ROLLCALL_DATABASE__STATEMENT_TIMEOUT", "2s"),
+    ("ROLLCALL_DATABASE__LOCK_TIMEOUT", "500ms"),
+    ("ROLLCALL_DATABASE__TRANSACTION_TIMEOUT", "3s"),
+];
+
+/// What a run consists of.
+pub struct Scene {
+    pub place: Place,
+    pub load: Arc<Load>,
+    pub database: Proxy,
+    pub broker: Proxy,
+    pub detector: Arc<Detector>,
+    pub replicas: Vec<Replica>,
+    /// The servers, where they are the harness's own.
+    pub servers: Option<&'static Servers>,
+    pub random: fastrand::Rng,
+    /// From the end of a fault to the next commit.
+    pub recoveries: Vec<Duration>,
+    /// How often the fault happened, and how often it was to.
+    pub reached: u32,
+    pub wanted: u32,
+    pub peak_memory: u64,
+    environment: Vec<(String, String)>,
+    publishers: Vec<JoinHandle<u64>>,
+}
+
+impl Scene {
+    /// Starts everything but the publisher.
+    pub async fn set(
+        place: Place,
+        load: Arc<Load>,
+        servers: Option<&'static Servers>,
+        settings: &[(&str, &str)],
+        replicas: usize,
+    ) -> Self {
+        let database = Proxy::to(place.settings.database.url.expose()).await;
+        let broker = Proxy::to(place.settings.broker.url.expose()).await;
+        let dead_exchange = Topology::new(&place.settings.broker).dead_exchange();
+        let detector = Arc::new(Detector::new(Arc::clone(&load), place.superuser_url(), dead_exchange));
+        broker.watch(Arc::clone(&detector) as Arc<_>);
+        let separator = if broker.url().contains('?') { '&' } else { '?' };
+        let urls = [
+            ("DATABASE_URL".to_owned(), database.url().to_owned()),
+            ("AMQP_URL".to_owned(), format!("{}{separator}heartbeat=2", broker.url())),
+        ];
+        let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        let environment =
+            urls.into_iter().chain(SETTINGS.iter().map(owned)).chain(settings.iter().map(owned)).collect();
+        let mut scene = Self {
+            random: fastrand::Rng::with_seed(load.seed),
+            place,
+            load,
+            database,
+            broker,
+            detector,
+            replicas: Vec::new(),
+            servers,
+            recoveries: Vec::new(),
+            reached: 0,
+            wanted: 0,
+            peak_memory: 0,
+            environment,
+            publishers: Vec::new(),
+        };
+        for _ in 0..replicas {
+            scene.add_replica();
+        }
+        scene
+    }
+
+    /// Publishes the load in the background; what breaks is published again.
+    pub fn publish(&mut self) {
+        self.publish_range(0..self.load.bodies.len());
+    }
+
+    /// As [`Self::publish`], the first half only.
+    pub fn publish_half(&mut self) {
+        self.publish_range(0..self.load.bodies.len() / 2);
+    }
+
+    /// As [`Self::publish`], the other half.
+    pub fn publish_rest(&mut self) {
+        self.publish_range(self.load.bodies.len() / 2..self.load.bodies.len());
+    }
+
+    fn publish_range(&mut self, range: Range<usize>) {
+        let (settings, load) = (Arc::clone(&self.place.settings), Arc::clone(&self.load));
+        self.publishers.push(tokio::spawn(async move { publish(&settings, &load.bodies[range]).await }));
+    }
+
+    /// Waits until all is published; returns how many events were confirmed.
+    pub async fn published(&mut self) -> u64 {
+        let mut confirmed = 0;
+        for publisher in self.publishers.drain(..) {
+            confirmed += publisher.await.unwrap();
+        }
+        confirmed
+    }
+
+    /// Waits until something more is committed, or nothing is left to be.
+    pub async fn progress(&mut self) -> Result<(), String> {
+        let before = self.database.seen(Point::Committed);
+        let deadline = Instant::now() + PATIENCE;
+        let mut polls = 0_u32;
+        while self.database.seen(Point::Committed) == before {
+            polls += 1;
+            if polls.is_multiple_of(50) && self.is_drained().await {
+                break;
+            }
+            if Instant::now() > deadline {
+                return Err(format!("nothing was committed within {PATIENCE:?}"));
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
+    }
+
+    /// Waits until all is published, applied and archived, with nothing on its way.
+    pub async fn emptied(&mut self) -> Result<(), String> {
+        let deadline = Instant::now() + PATIENCE;
+        while !(self.is_drained().await && self.is_idle().await) {
+            if Instant::now() > deadline {
+                return Err(format!("not idle within {PATIENCE:?}"));
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        Ok(())
+    }
+
+    /// Whether no replica holds anything, and each can account for all that it got.
+    pub async fn is_idle(&self) -> bool {
+        for replica in &self.replicas {
+            let Some(metrics) = replica.metrics().await else { return false };
+            let is_zero = |name: &str| metrics.get(name) == Some(&0.0);
+            if !is_zero("rollcall_in_flight") || !is_zero("rollcall_balance") {
+                return false;
+            }
+        }
+        self.archived().await
+    }
+
+    /// Whether every dead letter that was confirmed is in the table.
+    async fn archived(&self) -> bool {
+        let confirmed = self.detector.letters();
+        let count = "select count(*) from dead_letters";
+        let archived: i64 = sqlx::query_scalar(count).fetch_one(&mut self.place.connect().await).await.unwrap();
+        usize::try_from(archived).unwrap() >= confirmed
+    }
+
+    /// Does something to the servers.
+    pub async fn with_servers<T: Send + 'static>(
+        &self,
+        deed: impl FnOnce(&'static Servers) -> anyhow::Result<T> + Send + 'static,
+    ) -> Result<T, String> {
+        let servers = self.servers.expect("servers of the harness's own");
+        let done = tokio::task::spawn_blocking(move || deed(servers)).await.unwrap();
+        done.map_err(|error| format!("{error:#}"))
+    }
+
+    pub fn add_replica(&mut self) {
+        let environment: Vec<_> = self.environment.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        self.replicas.push(Replica::start(&self.place, &environment));
+    }
+
+    /// Notes the memory of all replicas.
+    pub fn weigh(&mut self) {
+        for replica in &self.replicas {
+            self.peak_memory = self.peak_memory.max(replica.peak_memory().unwrap_or(0));
+        }
+    }
+
+    /// Starts another one in the place of a replica that is dead or dying.
+    pub async fn replace(&mut self, index: usize) {
+        self.weigh();
+        self.replicas.swap_remove(index).kill().await;
+        self.add_replica();
+    }
+
+    /// Notes a fault that has happened, and how long after `since` something was committed again. Without
+    /// anything left to commit there is nothing to measure.
+    pub async fn recovered(&mut self, since: Instant) -> Result<(), String> {
+        self.reached += 1;
+        let deadline = since + PATIENCE;
+        let mut polls = 0_u32;
+        loop {
+            if let Some(at) = self.database.last_seen(Point::Committed).filter(|at| *at > since) {
+                self.recoveries.push(at - since);
+                return Ok(());
+            }
+            polls += 1;
+            if polls.is_multiple_of(50) && self.is_drained().await {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(format!("nothing was committed within {PATIENCE:?} after the fault"));
+            }
+            self.weigh();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Whether all is published and nothing waits in a queue.
+    pub async fn is_drained(&self) -> bool {
+        self.publishers.iter().all(JoinHandle::is_finished) && self.place.try_ready().await == Some(0)
+    }
+}
+
+async fn publish(settings: &Settings, bodies: &[(String, Vec<u8>)]) -> u64 {
+    let mut confirmed = 0;
+    let mut outbox = Outbox::new(settings, |notice| match notice {
+        Notice::Confirmed => confirmed += 1,
+        Notice::Rejected(number, problem) => panic!("event {number} was rejected: {problem}"),
+        Notice::Waiting(..) => {}
+    });
+    for (number, (routing_key, body)) in (0..).zip(bodies) {
+        outbox.send(Message { number, routing_key: routing_key.clone(), body: body.clone() }).await;
+    }
+    outbox.finish().await;
+    confirmed
+}
