@@ -1,7 +1,10 @@
 //! What works, what does not and why, and how much was done: for readiness, metrics and the log.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -20,6 +23,7 @@ pub struct Status {
     database_watch: Dependency,
     broker: Dependency,
     dead_letters: Dependency,
+    declarations: AtomicU64,
     /// What is counted and measured.
     pub metrics: Metrics,
 }
@@ -117,6 +121,17 @@ impl Status {
         } else {
             tracing::warn!(error, ?retry_in, "waiting for the broker");
         }
+    }
+
+    /// The topology was declared again because something was missing.
+    pub fn topology_is_mended(&self) {
+        self.declarations.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often. A channel that published to a queue before it was deleted and declared again must not go on:
+    /// to a new quorum queue its messages seem out of order, and are confirmed without being kept.
+    pub fn declarations(&self) -> u64 {
+        self.declarations.load(Ordering::Relaxed)
     }
 
     /// Dead letters were published.

@@ -161,7 +161,7 @@ impl Settings {
     }
 
     fn check(&self, merged: &Merged, faults: &mut Vec<Fault>) {
-        let Self { database, broker, batch, limits, retry, .. } = self;
+        let Self { database, broker, replica, batch, limits, retry, .. } = self;
         let mut rule = |holds: bool, section, key, problem: &str| {
             if !holds {
                 faults.push(merged.fault(section, key, problem));
@@ -183,6 +183,7 @@ impl Settings {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
         let is_prefix = (1..=100).contains(&broker.prefix.len()) && broker.prefix.chars().all(is_plain);
         rule(is_prefix, "broker", "prefix", "must be 1 to 100 letters, digits, dots, dashes or underscores");
+        rule(replica.name.len() <= 100, "replica", "name", "must be at most 100 bytes");
         rule((1..=256).contains(&broker.partitions), "broker", "partitions", "must be 1 to 256");
         // RabbitMQ takes 0 as no limit at all, and quorum queues cap at 2000
         rule((1..=2000).contains(&broker.prefetch), "broker", "prefetch", "must be 1 to 2000");

@@ -46,7 +46,7 @@ pub async fn publish_letters(
     abandon: CancellationToken,
     status: &Status,
 ) {
-    let mut post = Post { settings, topology, status, publisher: None };
+    let mut post = Post { settings, topology, status, publisher: None, declarations: 0 };
     let mut backoff = Backoff::new(&settings.retry);
     let mut waiting = Vec::new();
     while !waiting.is_empty() || refused.recv_many(&mut waiting, WINDOW).await > 0 {
@@ -77,11 +77,19 @@ struct Post<'a> {
     topology: &'a Topology,
     status: &'a Status,
     publisher: Option<Publisher>,
+    declarations: u64,
 }
 
 impl Post<'_> {
     /// The receipts of what is published, and what is not, with the reason.
     async fn publish(&mut self, letters: Vec<Refused>) -> (Vec<Receipt>, Option<(String, Vec<Refused>)>) {
+        let declarations = self.status.declarations();
+        if self.declarations != declarations
+            && let Some(publisher) = self.publisher.take()
+        {
+            publisher.close().await;
+        }
+        self.declarations = declarations;
         let publisher = match self.publisher.take() {
             Some(publisher) => publisher,
             None => match Publisher::open(&self.settings.broker).await {

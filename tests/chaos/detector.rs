@@ -132,10 +132,7 @@ impl Watcher for Detector {
             }
             let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
             seen.extend(
-                delivered
-                    .iter()
-                    .filter(|delivery| !self.is_letter(delivery))
-                    .map(|delivery| delivery.body.to_vec()),
+                delivered.iter().filter(|delivery| !self.is_letter(delivery)).map(|delivery| delivery.body.to_vec()),
             );
         })
     }

@@ -59,6 +59,7 @@ pub struct Scene {
     pub peak_memory: u64,
     environment: Vec<(String, String)>,
     publishers: Vec<JoinHandle<u64>>,
+    begun: Instant,
 }
 
 impl Scene {
@@ -98,6 +99,7 @@ impl Scene {
             peak_memory: 0,
             environment,
             publishers: Vec::new(),
+            begun: Instant::now(),
         };
         for _ in 0..replicas {
             scene.add_replica();
@@ -152,6 +154,18 @@ impl Scene {
         Ok(())
     }
 
+    /// Waits until the worker has declared again what was deleted.
+    pub async fn queues_are_back(&self) -> Result<(), String> {
+        let deadline = Instant::now() + PATIENCE;
+        while self.place.try_ready().await.is_none() {
+            if Instant::now() > deadline {
+                return Err(format!("queues are missing after {PATIENCE:?}"));
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
+    }
+
     /// Waits until all is published, applied and archived, with nothing on its way.
     pub async fn emptied(&mut self) -> Result<(), String> {
         let deadline = Instant::now() + PATIENCE;
@@ -192,6 +206,11 @@ impl Scene {
         let servers = self.servers.expect("servers of the harness's own");
         let done = tokio::task::spawn_blocking(move || deed(servers)).await.unwrap();
         done.map_err(|error| format!("{error:#}"))
+    }
+
+    /// Since the replicas started, which declare the queues.
+    pub fn age(&self) -> Duration {
+        self.begun.elapsed()
     }
 
     pub fn add_replica(&mut self) {

@@ -147,7 +147,10 @@ impl Act {
 }
 
 async fn superuser(scene: &Scene) -> PgConnection {
-    PgConnection::connect(&scene.place.superuser_url()).await.unwrap()
+    let mut connection = PgConnection::connect(&scene.place.superuser_url()).await.unwrap();
+    // Also where all others may only read.
+    sqlx::raw_sql("set default_transaction_read_only = off").execute(&mut connection).await.unwrap();
+    connection
 }
 
 async fn change(scene: &Scene, statement: &str) {
