@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use tracing_appender::non_blocking::ErrorCounter;
+
 use crate::{
     broker::OtherArguments,
     database::Fault,
@@ -24,6 +26,7 @@ pub struct Status {
     broker: Dependency,
     dead_letters: Dependency,
     declarations: AtomicU64,
+    log: Option<ErrorCounter>,
     /// What is counted and measured.
     pub metrics: Metrics,
 }
@@ -74,6 +77,12 @@ impl Readiness {
 }
 
 impl Status {
+    /// Nothing works yet; `log` counts the lines that were dropped.
+    #[must_use]
+    pub fn new(log: ErrorCounter) -> Self {
+        Self { log: Some(log), ..Self::default() }
+    }
+
     /// The database answered one that reads or writes rows.
     pub fn database_works(&self) {
         if self.database.note(String::new()) {
@@ -170,6 +179,9 @@ impl Status {
         self.metrics.dependency(metrics::Dependency::Database, database.is_none());
         self.metrics.dependency(metrics::Dependency::Broker, broker.is_none());
         self.metrics.dependency(metrics::Dependency::DeadLetters, dead_letters.is_none());
+        self.metrics
+            .dropped_lines
+            .set(self.log.as_ref().map_or(0, |log| i64::try_from(log.dropped_lines()).unwrap_or(i64::MAX)));
         self.metrics.text()
     }
 }

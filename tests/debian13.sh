@@ -54,4 +54,4 @@ if [ ! -e "$dir/$marker" ]; then
     mv "$partial" "$dir"
 fi
 tell "RabbitMQ $(chroot "$dir" dpkg-query -Wf '${Version}' rabbitmq-server) is in $dir"
-printf 'export ROLLCALL_RABBITMQ_ROOT=%s\n' "$dir"
+printf "export ROLLCALL_RABBITMQ_ROOT='%s'\n" "$dir"

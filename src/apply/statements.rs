@@ -51,11 +51,7 @@ impl Additions {
 macro_rules! columns {
     ($rows:expr => |$row:pat_param| { $($column:ident: $type:ty = $value:expr),* $(,)? }) => {
         $(let mut $column: Vec<$type> = Vec::with_capacity($rows.len());)*
-        let mut rows: Vec<_> = $rows.into_iter().collect();
-        if is_on(Bug::Unsorted) {
-            fastrand::shuffle(&mut rows);
-        }
-        for $row in rows {
+        for $row in $rows {
             $($column.push($value);)*
         }
     };
@@ -109,7 +105,11 @@ pub(super) async fn resolve_participants(connection: &mut PgConnection, plan: &P
         first_seen_at: i64 = row.first_seen_at,
         last_activity_at: Option<i64> = row.last_activity_at.map(|at| if is_on(Bug::OwnClock) { clock::now() } else { at }),
     });
-    let query = sqlx::query_as(include_str!("sql/resolve_participants.sql"))
+    let mut statement = include_str!("sql/resolve_participants.sql");
+    if is_on(Bug::Unsorted) {
+        statement = statement.replace("order by org_id, tg_user_id", "order by random()").leak();
+    }
+    let query = sqlx::query_as(statement)
         .bind(orgs)
         .bind(users)
         .bind(usernames)

@@ -22,14 +22,14 @@ use crate::{
 pub(super) async fn run(settings: Arc<Settings>) -> Result<(), Failure> {
     needs_database(&settings)?;
     needs_broker(&settings)?;
-    log::start(&settings.log).remedy("log.filter is written like RUST_LOG: info,rollcall=debug")?;
+    let logging = log::start(&settings.log).remedy("log.filter is written like RUST_LOG: info,rollcall=debug")?;
     let signals = Signals::listen().remedy(CHECK)?;
     let listener =
         http::listen(settings.http.listen).await.remedy("choose another http.listen; port 0 takes a free one")?;
     let address = listener.local_addr().remedy(CHECK)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), http.address = %address, "starting");
 
-    let status = Arc::new(Status::default());
+    let status = Arc::new(Status::new(logging.dropped.clone()));
     let stop = CancellationToken::new();
     let worker = Worker::new(Arc::clone(&settings), Arc::clone(&status));
     let mut tasks = JoinSet::new();
@@ -67,6 +67,7 @@ pub(super) async fn run(settings: Arc<Settings>) -> Result<(), Failure> {
         () = finish => {}
         reason = hard => {
             tracing::error!(reason, "ending hard: the broker will deliver again what was not finished");
+            drop(logging);
             process::exit(1);
         }
     }

@@ -38,6 +38,14 @@ pub struct Rejection {
     pub table: Option<String>,
 }
 
+impl Rejection {
+    /// Whether a row that this one refers to is not there.
+    #[must_use]
+    pub fn is_missing_reference(&self) -> bool {
+        self.sqlstate == "23503"
+    }
+}
+
 impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SQLSTATE {}", self.sqlstate)?;

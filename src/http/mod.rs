@@ -1,5 +1,7 @@
 //! The HTTP port: whether the process lives, whether it works, and its metrics.
 
+mod listener;
+
 use std::{future::IntoFuture as _, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
@@ -15,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{metrics, status::Status};
+use listener::Bounded;
 
 /// How long open requests may take once the worker stops.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -40,7 +43,7 @@ pub async fn serve(listener: TcpListener, status: Arc<Status>, stop: Cancellatio
         .route("/readyz", get(ready))
         .route("/metrics", get(scrape))
         .with_state(status);
-    let serving = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let serving = axum::serve(Bounded::new(listener), router).with_graceful_shutdown(stop.clone().cancelled_owned());
     tokio::select! {
         served = serving.into_future() => served.context("serving HTTP"),
         // Whoever sends half a request must not hold up the end of the worker.

@@ -62,6 +62,8 @@ pub struct Metrics {
     pub publish_to_commit: Histogram,
     /// From Telegram's date to the commit.
     pub telegram_to_commit: Histogram,
+    /// Lines of the log that nobody read in time.
+    pub dropped_lines: IntGauge,
     /// Queues that events are consumed from.
     pub partitions: IntGauge,
     partition_priority: IntGaugeVec,
@@ -120,6 +122,7 @@ impl Metrics {
                 "from Telegram's date to the commit",
                 &LONG_SECONDS,
             ),
+            dropped_lines: register.gauge("log_lines_dropped", "lines of the log that nobody read in time"),
             partitions: register.gauge("partitions", "queues that events are consumed from"),
             partition_priority: register.int_gauges(
                 "partition_priority",

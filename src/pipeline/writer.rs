@@ -162,6 +162,14 @@ impl Writer {
             let second = batch.events.split_off(batch.events.len() / 2);
             transactions.push(vec![Batch { org: batch.org, trigger: Trigger::Split, events: second }]);
             transactions.push(vec![batch]);
+        } else if matches!(&fault, Fault::Data(rejection) if rejection.is_missing_reference())
+            && batch.events.iter().all(|share| share.attempts == 0)
+        {
+            // Perhaps the organization was deleted meanwhile; then it is an unknown one.
+            for share in &mut batch.events {
+                share.attempts = 1;
+            }
+            transactions.push(vec![batch]);
         } else if let Fault::Data(rejection) = fault {
             self.refuse(batch, &Refusal::new(Reason::DatabaseRejected, rejection.to_string())).await;
         } else {

@@ -46,15 +46,20 @@ impl Community {
 
     pub(super) fn update(&mut self, random: &mut fastrand::Rng, update_id: u64, date: Seconds) -> Value {
         let chat = self.org.chats[random.usize(..self.org.chats.len())];
-        let place =
-            json!({ "id": chat, "type": "supergroup", "title": format!("{} chat {}", self.org.name, -chat % 1000) });
+        let title = format!(
+            "{} chat {}{}",
+            self.org.name,
+            -chat % 1000,
+            if day(date).is_multiple_of(2) { "" } else { ", renamed" }
+        );
+        let place = json!({ "id": chat, "type": "supergroup", "title": title });
         let author = self.anyone(random);
         match random.u8(..100) {
             0..80 => {
                 self.last_message_id += 1;
                 let id = self.last_message_id;
                 let mut message =
-                    json!({ "message_id": id, "date": date, "chat": place, "from": person(author, false) });
+                    json!({ "message_id": id, "date": date, "chat": place, "from": person(author, date) });
                 if let Some((_, replied, ..)) = self.recall(random, chat).filter(|_| random.u8(..4) == 0) {
                     message["reply_to_message"] = json!({ "message_id": replied, "date": date, "chat": place });
                 }
@@ -69,7 +74,7 @@ impl Community {
             }
             80..86 => match self.recall(random, chat) {
                 Some((_, id, author, original)) => {
-                    let from = person(author, false);
+                    let from = person(author, date);
                     let mut message =
                         json!({ "message_id": id, "date": original, "edit_date": date, "chat": place, "from": from });
                     content(random, &mut message);
@@ -79,21 +84,21 @@ impl Community {
             },
             86..92 => {
                 self.last_message_id += 1;
-                let joined: Vec<_> = (0..=random.u8(..3)).map(|_| person(self.anyone(random), false)).collect();
+                let joined: Vec<_> = (0..=random.u8(..3)).map(|_| person(self.anyone(random), date)).collect();
                 json!({ "update_id": update_id, "message": {
-                    "message_id": self.last_message_id, "date": date, "chat": place, "from": person(author, false), "new_chat_members": joined,
+                    "message_id": self.last_message_id, "date": date, "chat": place, "from": person(author, date), "new_chat_members": joined,
                 } })
             }
             92..97 => {
                 let (old, new) = if random.bool() { ("left", "member") } else { ("member", "left") };
-                let user = person(author, false);
+                let user = person(author, date);
                 json!({ "update_id": update_id, "chat_member": {
                     "date": date, "chat": place, "from": user,
                     "old_chat_member": { "user": user, "status": old }, "new_chat_member": { "user": user, "status": new },
                 } })
             }
             _ => json!({ "update_id": update_id, "message": {
-                "message_id": 1, "date": date, "chat": place, "from": person(7_000_001, true), "text": "I am a bot",
+                "message_id": 1, "date": date, "chat": place, "from": bot(), "text": "I am a bot",
             } }),
         }
     }
@@ -111,9 +116,19 @@ impl Community {
     }
 }
 
-fn person(id: u64, is_bot: bool) -> Value {
-    let pick = |from: &'static [&'static str]| from[usize::try_from(id).unwrap_or(0) % from.len()];
-    json!({ "id": id, "is_bot": is_bot, "first_name": pick(&FIRST), "last_name": pick(&LAST), "username": format!("user_{id}"), "language_code": "en" })
+fn day(date: Seconds) -> u64 {
+    u64::try_from(date / 86_400).unwrap_or(0)
+}
+
+/// Every third person has another first name every day.
+fn person(id: u64, date: Seconds) -> Value {
+    let pick = |from: &'static [&'static str], number: u64| from[usize::try_from(number).unwrap_or(0) % from.len()];
+    let first = pick(&FIRST, if id.is_multiple_of(3) { id + day(date) } else { id });
+    json!({ "id": id, "is_bot": false, "first_name": first, "last_name": pick(&LAST, id), "username": format!("user_{id}"), "language_code": "en" })
+}
+
+fn bot() -> Value {
+    json!({ "id": 7_000_001, "is_bot": true, "first_name": "Bot", "username": "some_bot" })
 }
 
 fn content(random: &mut fastrand::Rng, message: &mut Value) {

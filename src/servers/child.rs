@@ -11,11 +11,9 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::note;
+use super::processes::{FOLDER_VARIABLE, send};
 use super::secret::Secret;
 use super::user::User;
-
-/// The variable by which a child can be told from every other process: it names the folder it was started from.
-pub(super) const FOLDER_VARIABLE: &str = "ROLLCALL_SERVERS_FOLDER";
 
 const READY_WITHIN: Duration = Duration::from_secs(90);
 const LOG_LINES_SHOWN: usize = 20;
@@ -51,7 +49,7 @@ pub(super) fn bound_command(program: &Path, folder: &Path, death_signal: &str, u
     command
 }
 
-/// A child between its start and its stop.
+/// A child from its start on.
 pub(super) struct Running {
     name: &'static str,
     child: Child,
@@ -71,6 +69,10 @@ impl Running {
 
     pub(super) fn pid(&self) -> u32 {
         self.pid
+    }
+
+    pub(super) fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
     }
 
     pub(super) async fn wait(&mut self) -> Result<ExitStatus> {
@@ -98,33 +100,28 @@ impl Running {
         Ok(())
     }
 
-    /// Sends each signal in turn and gives it its time, at last SIGKILL to the whole group.
-    pub(super) async fn stop(mut self, gentle: &[(&str, Duration)]) {
-        for (signal, patience) in gentle {
-            // Not reaped yet, so the pid is still this child's.
-            if matches!(self.child.try_wait(), Ok(Some(_))) {
-                return;
-            }
-            send(signal, &self.pid.to_string()).await;
-            if timeout(*patience, self.child.wait()).await.is_ok() {
-                return;
-            }
-            note(format_args!("{} still runs {} s after SIG{signal}", self.name, patience.as_secs()));
+    /// Sends a signal and gives it its time, unless the child has ended already.
+    pub(super) async fn end(&mut self, signal: &str, patience: Duration) -> Result<()> {
+        // Not reaped yet, so the pid is still this child's.
+        if self.has_ended() {
+            return Ok(());
         }
-        send("KILL", &format!("-{}", self.pid)).await;
+        send(signal, &[self.pid.to_string()]).await;
+        if timeout(patience, self.child.wait()).await.is_err() {
+            bail!("{} still runs {} s after SIG{signal}", self.name, patience.as_secs());
+        }
+        Ok(())
+    }
+
+    /// Ends the child and its process group at once.
+    pub(super) async fn kill(&mut self) {
+        if self.has_ended() {
+            return;
+        }
+        send("KILL", &[format!("-{}", self.pid)]).await;
         if timeout(Duration::from_secs(5), self.child.wait()).await.is_err() {
             note(format_args!("{} (pid {}) survived SIGKILL", self.name, self.pid));
         }
-    }
-}
-
-/// Sends a signal to a pid, or to a process group if `target` starts with a dash.
-pub(super) async fn send(signal: &str, target: &str) {
-    // The shell's own kill: the program of that name is not installed everywhere.
-    let mut command = plain_command("sh");
-    command.args(["-c", r#"kill -s "$1" -- "$2""#, "sh", signal, target]).stderr(Stdio::null());
-    if let Err(error) = command.status().await {
-        note(format_args!("sending SIG{signal} to {target}: {error}"));
     }
 }
 

@@ -44,11 +44,12 @@ pub(super) struct Programs {
 
 /// Finds the programs, after installing what is missing.
 pub(super) async fn ensure_programs() -> Result<Programs> {
+    let named = rabbitmq::Programs::of_root().await?;
     let mut missing = Vec::new();
     if postgres::find().is_none() {
         missing.push(("PostgreSQL", "postgresql"));
     }
-    if rabbitmq::find().is_none() {
+    if named.is_none() && rabbitmq::Programs::of_system().is_none() {
         missing.push(("RabbitMQ", "rabbitmq-server"));
     }
     if !missing.is_empty() {
@@ -62,7 +63,8 @@ pub(super) async fn ensure_programs() -> Result<Programs> {
         })?;
     }
     let postgres = postgres::find().context("no programs of PostgreSQL in /usr/lib/postgresql or on the PATH")?;
-    let rabbitmq = rabbitmq::find().context("no programs of RabbitMQ in /usr/lib/rabbitmq")?;
+    let rabbitmq = named.or_else(rabbitmq::Programs::of_system);
+    let rabbitmq = rabbitmq.context("no programs of RabbitMQ in /usr/lib/rabbitmq")?;
     Ok(Programs { postgres, rabbitmq })
 }
 

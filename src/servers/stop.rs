@@ -1,13 +1,12 @@
 //! The ways in which the owner is told to stop.
 
-use std::io::{self, IsTerminal};
-use std::thread;
+use std::future::pending;
 
 use anyhow::{Context, Result};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
-/// Signals, and the end of standard input unless that is a terminal.
+/// Signals, and the end of standard input where that is read.
 pub(super) struct StopRequests {
     interrupt: Signal,
     terminate: Signal,
@@ -17,13 +16,13 @@ pub(super) struct StopRequests {
 
 impl StopRequests {
     /// Starts to listen; from here on the signals no longer end this process by themselves.
-    pub(super) fn listen() -> Result<Self> {
+    pub(super) fn listen(stdin_end: Option<oneshot::Receiver<()>>) -> Result<Self> {
         let listen = |kind| signal(kind).context("listening for signals");
         Ok(Self {
             interrupt: listen(SignalKind::interrupt())?,
             terminate: listen(SignalKind::terminate())?,
             hangup: listen(SignalKind::hangup())?,
-            stdin_end: (!io::stdin().is_terminal()).then(stdin_end),
+            stdin_end,
         })
     }
 
@@ -32,7 +31,7 @@ impl StopRequests {
         let stdin_end = async {
             match &mut self.stdin_end {
                 Some(end) => end.await,
-                None => std::future::pending().await,
+                None => pending().await,
             }
         };
         tokio::select! {
@@ -42,14 +41,4 @@ impl StopRequests {
             _ = stdin_end => "the end of standard input",
         }
     }
-}
-
-// A thread instead of tokio's stdin: a read that never returns must not hold up the end of the runtime.
-fn stdin_end() -> oneshot::Receiver<()> {
-    let (ended, end) = oneshot::channel();
-    thread::spawn(move || {
-        let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
-        let _ = ended.send(());
-    });
-    end
 }

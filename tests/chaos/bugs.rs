@@ -1,21 +1,26 @@
 //! The oracle's strength: bugs that are turned on in a debug build, each of which must be found.
 
+use std::time::Duration;
+
 use rollcall::{sabotage::VARIABLE, servers::Servers};
 
 use crate::{
     faults::{self, Fault},
     load::Load,
     run::run,
+    scene::PATIENCE,
     support::Place,
 };
 
+type Settings = &'static [(&'static str, &'static str)];
+
 /// A bug, the fault with which it shows, and settings that make it show soon.
-const SEEDED: [(&str, &str, &[(&str, &str)]); 16] = [
+const SEEDED: [(&str, &str, Settings); 16] = [
     ("ack-before-commit", "none", &[]),
     ("ack-past-open", "COMMIT: held", &[]),
     ("count-twice", "none", &[]),
     ("arrival-wins", "none", &[]),
-    ("unsorted", "none, three replicas", &[]),
+    ("unsorted", "database: four replicas at the same rows at once", &[]),
     ("first-organization", "none", &[]),
     ("own-clock", "none", &[]),
     ("conflict-is-done", "database: conflict at COMMIT (40001, 40P01, 55P03)", &[]),
@@ -33,6 +38,8 @@ const SEEDED: [(&str, &str, &[(&str, &str)]); 16] = [
     ("end-unnoticed", "broker: an empty queue of events is deleted", &[]),
 ];
 
+/// A bug that makes the worker stand still shows soon enough.
+const IMPATIENCE: Duration = Duration::from_secs(10);
 /// Whose first code of an outage at COMMIT is the full disk's.
 const SEED: u64 = 6;
 const EVENTS: u64 = 2_000;
@@ -54,7 +61,7 @@ pub async fn hunt(wants: impl Fn(&str) -> bool, servers: Option<&'static Servers
             controls.push(fault);
         }
         let environment = [settings, &[(VARIABLE, *bug)][..]].concat();
-        let run = run(fault, &load, &template, servers, &environment).await;
+        let run = run(fault, &load, &template, servers, &environment, IMPATIENCE).await;
         let is_found = !run.verdict.is_clean();
         is_sound &= is_found;
         let verdict = &run.verdict;
@@ -71,7 +78,7 @@ pub async fn hunt(wants: impl Fn(&str) -> bool, servers: Option<&'static Servers
         );
     }
     for fault in controls {
-        let run = run(fault, &load, &template, servers, &[]).await;
+        let run = run(fault, &load, &template, servers, &[], PATIENCE).await;
         is_sound &= run.is_green();
         eprintln!("{} without a bug ({})", if run.is_green() { "clean    " } else { "NOT CLEAN" }, fault.name);
         for trouble in &run.verdict.troubles {

@@ -122,7 +122,7 @@ async fn ask(kept: &mut Option<PgConnection>, url: &str, rows: &[Key], archived:
 }
 
 impl Watcher for Detector {
-    fn acked<'a>(&'a self, delivered: Vec<Delivered>) -> BoxFuture<'a, ()> {
+    fn acked(&self, delivered: Vec<Delivered>) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             self.acks.fetch_add(delivered.len() as u64, Ordering::Relaxed);
             let (rows, archived) = self.claims(&delivered);

@@ -92,7 +92,7 @@ async fn run_all(options: &Options, faults: &[Fault], servers: Option<&'static S
                 vacant.insert((load, template));
             }
             let (load, template) = &loads[&seed];
-            let run = run(fault, load, template, servers, &[]).await;
+            let run = run(fault, load, template, servers, &[], scene::PATIENCE).await;
             runs.push(run.clone());
             let state = if run.is_green() {
                 "ok"

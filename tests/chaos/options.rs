@@ -7,6 +7,7 @@ use clap::Parser;
 /// Runs faults against the worker and prints the scoreboard.
 #[derive(Debug, Parser)]
 #[command(name = "chaos")]
+#[expect(clippy::struct_excessive_bools, reason = "flags")]
 pub struct Options {
     /// The long set: 20 seeds of 10,000 events (the short one: 1 of 2,000)
     #[arg(long)]

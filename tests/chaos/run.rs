@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     faults::Fault,
     load::Load,
-    scene::{PATIENCE, Scene},
+    scene::Scene,
     support::{Place, postgres_log},
     verdict::Verdict,
 };
@@ -51,19 +51,22 @@ impl Run {
 /// Longer than any run may take.
 const LIMIT: Duration = Duration::from_mins(5);
 
-/// Runs it. `environment` comes on top of the fault's own settings.
+/// Runs it. `environment` comes on top of the fault's own settings; `patience` is how long the worker may take
+/// to recover and to finish.
 pub async fn run(
     fault: &Fault,
     load: &Arc<Load>,
     template: &Place,
     servers: Option<&'static Servers>,
     environment: &[(&str, &str)],
+    patience: Duration,
 ) -> Run {
     let begun = Instant::now();
     let place = template.copy().await;
     let settings = [fault.settings, environment].concat();
     let log_start = log_length();
     let mut scene = Scene::set(place, Arc::clone(load), servers, &settings, fault.replicas).await;
+    scene.patience = patience;
     let mut verdict = Verdict::default();
     let mut confirmed = 0;
     if let Err(trouble) = play(fault, &mut scene, &mut confirmed).await {
@@ -123,11 +126,11 @@ async fn play(fault: &Fault, scene: &mut Scene, confirmed: &mut u64) -> Result<(
 /// Lets the replicas finish and stop, until nothing comes back.
 async fn drain(scene: &mut Scene) -> Result<(), String> {
     for _ in 0..5 {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + scene.patience;
         while !(scene.is_drained().await && scene.is_idle().await) {
             if Instant::now() > deadline {
                 let ready = scene.place.try_ready().await;
-                return Err(format!("not drained within {PATIENCE:?}: {ready:?} messages wait"));
+                return Err(format!("not drained within {:?}: {ready:?} messages wait", scene.patience));
             }
             scene.weigh();
             tokio::time::sleep(Duration::from_millis(20)).await;

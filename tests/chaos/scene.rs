@@ -60,6 +60,8 @@ pub struct Scene {
     environment: Vec<(String, String)>,
     publishers: Vec<JoinHandle<u64>>,
     begun: Instant,
+    /// How long anything may take.
+    pub patience: Duration,
 }
 
 impl Scene {
@@ -100,6 +102,7 @@ impl Scene {
             environment,
             publishers: Vec::new(),
             begun: Instant::now(),
+            patience: PATIENCE,
         };
         for _ in 0..replicas {
             scene.add_replica();
@@ -139,7 +142,7 @@ impl Scene {
     /// Waits until something more is committed, or nothing is left to be.
     pub async fn progress(&mut self) -> Result<(), String> {
         let before = self.database.seen(Point::Committed);
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + self.patience;
         let mut polls = 0_u32;
         while self.database.seen(Point::Committed) == before {
             polls += 1;
@@ -147,7 +150,7 @@ impl Scene {
                 break;
             }
             if Instant::now() > deadline {
-                return Err(format!("nothing was committed within {PATIENCE:?}"));
+                return Err(format!("nothing was committed within {:?}", self.patience));
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -156,10 +159,10 @@ impl Scene {
 
     /// Waits until the worker has declared again what was deleted.
     pub async fn queues_are_back(&self) -> Result<(), String> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + self.patience;
         while self.place.try_ready().await.is_none() {
             if Instant::now() > deadline {
-                return Err(format!("queues are missing after {PATIENCE:?}"));
+                return Err(format!("queues are missing after {:?}", self.patience));
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -168,10 +171,10 @@ impl Scene {
 
     /// Waits until all is published, applied and archived, with nothing on its way.
     pub async fn emptied(&mut self) -> Result<(), String> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + self.patience;
         while !(self.is_drained().await && self.is_idle().await) {
             if Instant::now() > deadline {
-                return Err(format!("not idle within {PATIENCE:?}"));
+                return Err(format!("not idle within {:?}", self.patience));
             }
             tokio::time::sleep(Duration::from_millis(25)).await;
         }
@@ -236,7 +239,7 @@ impl Scene {
     /// anything left to commit there is nothing to measure.
     pub async fn recovered(&mut self, since: Instant) -> Result<(), String> {
         self.reached += 1;
-        let deadline = since + PATIENCE;
+        let deadline = since + self.patience;
         let mut polls = 0_u32;
         loop {
             if let Some(at) = self.database.last_seen(Point::Committed).filter(|at| *at > since) {
@@ -248,7 +251,7 @@ impl Scene {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                return Err(format!("nothing was committed within {PATIENCE:?} after the fault"));
+                return Err(format!("nothing was committed within {:?} after the fault", self.patience));
             }
             self.weigh();
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -9,7 +9,10 @@ mod law;
 mod memory;
 mod merges;
 mod operations;
+mod proxy;
 mod publishing;
 mod refusals;
+mod servers;
 #[path = "../support/mod.rs"]
+#[expect(dead_code, unused_imports, reason = "shared with tests/chaos, which uses the rest")]
 mod support;

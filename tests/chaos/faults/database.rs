@@ -18,6 +18,8 @@ pub(super) enum Act {
     Raise(&'static [&'static str]),
     /// A table is locked for longer than a worker waits.
     Locked,
+    /// Several replicas are let at the same rows at the same moment, again and again.
+    Crowd,
     /// Rows that take longer than a statement may.
     Slow,
     /// For a while, by these statements, which name the database as `{db}` and the role as `{role}`.
@@ -42,6 +44,12 @@ pub(super) fn all() -> Vec<Fault> {
         raises("database: unknown fault at COMMIT, few times (XX000, P0001)", &["XX000", "P0001"]),
         named("database: backends terminated", Act::TerminateBackends),
         named("database: a table is locked", Act::Locked),
+        // The server looks for deadlocks after a second of waiting.
+        Fault {
+            replicas: 4,
+            settings: &[("ROLLCALL_DATABASE__LOCK_TIMEOUT", "1500ms")],
+            ..named("database: four replicas at the same rows at once", Act::Crowd)
+        },
         Fault {
             settings: &[("ROLLCALL_DATABASE__STATEMENT_TIMEOUT", "500ms")],
             ..named("database: statements take too long", Act::Slow)
@@ -129,6 +137,20 @@ impl Act {
                     tokio::time::sleep(WHILE).await;
                     sqlx::raw_sql("rollback").execute(&mut connection).await.unwrap();
                     scene.recovered(Instant::now()).await?;
+                }
+                Ok(())
+            }
+            Self::Crowd => {
+                scene.wanted = 2 * TIMES;
+                for _ in 0..2 * TIMES {
+                    let mut connection = superuser(scene).await;
+                    let lock = "begin; lock table participants in exclusive mode";
+                    sqlx::raw_sql(lock).execute(&mut connection).await.unwrap();
+                    // Shorter than a worker waits for a lock.
+                    tokio::time::sleep(Duration::from_millis(250)).await;
+                    let since = Instant::now();
+                    sqlx::raw_sql("rollback").execute(&mut connection).await.unwrap();
+                    scene.recovered(since).await?;
                 }
                 Ok(())
             }

@@ -37,23 +37,36 @@ impl<'a> Direction<'a> {
         Self { line, inbox: Inbox::new(from), to, reader, run: Run::default(), cutting: None }
     }
 
-    /// Carries all that comes.
+    /// Carries all until one side is done or gone. What the one that is gone had sent is still carried by the other
+    /// direction.
     pub async fn carry(mut self) -> Result<(), End> {
-        let road = &self.line.road;
-        while self.inbox.more(|| road.weather().latency).await? {
-            // What is held back is not met either.
-            road.passable().await;
+        match self.carry_all().await {
+            Err(End::Unheard) => Ok(()),
+            end => end,
+        }
+    }
+
+    async fn carry_all(&mut self) -> Result<(), End> {
+        while self.more().await? {
             self.read().await?;
             self.forward().await?;
         }
         // The beginning of a message without its end.
         self.run.length = self.inbox.bytes().len();
         self.forward().await?;
-        road.passable().await;
         if !self.line.is_swallowed() {
-            self.to.shutdown().await?;
+            let _ = self.to.shutdown().await;
         }
         Ok(())
+    }
+
+    /// Waits for more that may pass, or for the end.
+    async fn more(&mut self) -> Result<bool, End> {
+        let road = &self.line.road;
+        let more = self.inbox.more(|| road.weather().latency).await;
+        // What is held back is not met either, and an end is held back like the rest.
+        road.passable().await;
+        if self.line.is_swallowed() { Ok(more.unwrap_or(false)) } else { Ok(more?) }
     }
 
     /// Reads all whole messages, and lets happen what they spring.
@@ -68,7 +81,9 @@ impl<'a> Direction<'a> {
                 self.forward().await?;
             }
             if let Some(watcher) = watcher {
-                mem::take(&mut reading.confirmed).into_iter().for_each(|published| watcher.confirmed(published));
+                for published in mem::take(&mut reading.confirmed) {
+                    watcher.confirmed(published);
+                }
                 if !reading.acked.is_empty() {
                     watcher.acked(mem::take(&mut reading.acked)).await;
                 }
@@ -128,7 +143,7 @@ impl<'a> Direction<'a> {
             road.traps.forward(&self.run.points);
             let bytes = &self.inbox.bytes()[..self.run.length];
             for slice in bytes.chunks(road.weather().slice.unwrap_or(usize::MAX)) {
-                self.to.write_all(slice).await?;
+                self.to.write_all(slice).await.map_err(|_| End::Unheard)?;
             }
         }
         self.inbox.take(self.run.length);

@@ -7,11 +7,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    io::AsyncWriteExt as _,
-    net::TcpStream,
-    time::timeout,
-};
+use tokio::{io::AsyncWriteExt as _, net::TcpStream, time::timeout};
 
 use super::{
     Trap,
@@ -30,10 +26,12 @@ pub struct Line {
     is_swallowed: AtomicBool,
 }
 
-/// How a connection ends by force.
+/// How a connection ends before both sides are done.
 pub enum End {
     Cut(Option<Trap>),
     Reset(Option<Trap>),
+    /// One side takes nothing more.
+    Unheard,
 }
 
 impl From<io::Error> for End {
@@ -65,7 +63,15 @@ impl Line {
 
 /// Carries a connection until it ends.
 pub async fn run(mut client: TcpStream, road: Arc<Road>, crowd: Arc<Crowd>) {
-    let Ok(mut server) = TcpStream::connect(road.target()).await else { return };
+    let connecting = async {
+        road.passable().await;
+        TcpStream::connect(road.target()).await.ok()
+    };
+    let connected = tokio::select! {
+        server = connecting => server,
+        () = crowd.cut.cancelled() => None,
+    };
+    let Some(mut server) = connected else { return };
     let line = Line { road, is_swallowed: AtomicBool::new(false) };
     let end = tokio::select! {
         end = line.carry(&mut client, &mut server) => end,
@@ -73,7 +79,7 @@ pub async fn run(mut client: TcpStream, road: Arc<Road>, crowd: Arc<Crowd>) {
     };
     drop(crowd);
     match end {
-        Ok(()) => {}
+        Ok(()) | Err(End::Unheard) => {}
         Err(End::Cut(trap)) => close([client, server], trap).await,
         Err(End::Reset(trap)) => reset([client, server], trap),
     }

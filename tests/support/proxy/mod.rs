@@ -8,6 +8,7 @@ mod channels;
 mod direction;
 mod inbox;
 mod line;
+mod listening;
 mod point;
 mod postgres;
 mod reader;
@@ -17,15 +18,12 @@ mod trap;
 mod watcher;
 
 use std::{
-    net::Ipv4Addr,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
-use tokio::net::TcpListener;
-use tokio_util::task::AbortOnDropHandle;
-
 use address::Address;
+use listening::{Listening, bind, bind_anywhere};
 use road::Road;
 
 pub use address::Protocol;
@@ -38,7 +36,7 @@ pub struct Proxy {
     url: String,
     port: u16,
     road: Arc<Road>,
-    listening: Mutex<Option<AbortOnDropHandle<()>>>,
+    listening: Mutex<Option<Listening>>,
 }
 
 impl Proxy {
@@ -48,7 +46,7 @@ impl Proxy {
         let listener = bind_anywhere().await;
         let port = listener.local_addr().unwrap().port();
         let road = Arc::new(Road::to(&address));
-        let listening = Mutex::new(Some(listen(listener, &road)));
+        let listening = Mutex::new(Some(Listening::on(listener, &road)));
         Self { url: address.by_way_of(port), port, road, listening }
     }
 
@@ -85,6 +83,7 @@ impl Proxy {
 
     /// Forwards in writes of so many bytes from now on.
     pub fn slice(&self, bytes: Option<usize>) {
+        assert_ne!(bytes, Some(0), "nothing would pass");
         self.road.change_weather(|weather| weather.slice = bytes);
     }
 
@@ -92,8 +91,7 @@ impl Proxy {
     pub async fn close(&self) {
         let listening = self.listening.lock().unwrap().take();
         if let Some(listening) = listening {
-            listening.abort();
-            let _ = listening.await;
+            listening.end().await;
         }
         self.cut();
     }
@@ -102,8 +100,8 @@ impl Proxy {
     pub async fn open(&self) {
         let is_closed = self.listening.lock().unwrap().is_none();
         if is_closed {
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, self.port)).await.unwrap();
-            *self.listening.lock().unwrap() = Some(listen(listener, &self.road));
+            let listener = bind(self.port).await.unwrap();
+            *self.listening.lock().unwrap() = Some(Listening::on(listener, &self.road));
         }
     }
 
@@ -132,26 +130,4 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         self.cut();
     }
-}
-
-fn listen(listener: TcpListener, road: &Arc<Road>) -> AbortOnDropHandle<()> {
-    let road = Arc::clone(road);
-    AbortOnDropHandle::new(tokio::spawn(async move {
-        loop {
-            let (client, _) = listener.accept().await.unwrap();
-            // Joins here, so that a cut misses nobody who was accepted before.
-            let crowd = road.join();
-            tokio::spawn(line::run(client, Arc::clone(&road), crowd));
-        }
-    }))
-}
-
-/// Below the ports that connections take by themselves, and beside the servers' own.
-async fn bind_anywhere() -> TcpListener {
-    for _ in 0..100 {
-        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, fastrand::u16(10_000..20_000))).await {
-            return listener;
-        }
-    }
-    panic!("no free port")
 }

@@ -38,7 +38,8 @@ pub enum Action {
     /// Forwards the first half of the frame or message, then closes both sides.
     CutInTheMiddle,
     /// Forwards, then closes both sides. What belongs together is forwarded whole: a message with its body, an
-    /// execution up to its sync, an answer up to where the database is ready again.
+    /// execution up to its sync, an answer up to where the database is ready again. What a broker makes of its last
+    /// bytes is open: it may drop what it has read of a connection that is gone.
     CutAfter,
     /// Swallows everything of this connection from here on, in both directions, and keeps it open. That one side
     /// closes it is swallowed too.

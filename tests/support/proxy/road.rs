@@ -95,7 +95,9 @@ impl Road {
 
     pub fn cut(&self) -> usize {
         let crowd = mem::take(&mut *self.crowd.lock().unwrap());
+        // Before they know.
+        let connections = Arc::strong_count(&crowd) - 1;
         crowd.cut.cancel();
-        Arc::strong_count(&crowd) - 1
+        connections
     }
 }

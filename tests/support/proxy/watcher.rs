@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 pub trait Watcher: Send + Sync {
     /// A client acks these deliveries, as far as they came since there is a watcher. The ack is forwarded only when
     /// the future is done, or never if a trap springs at it.
-    fn acked<'a>(&'a self, deliveries: Vec<Delivered>) -> BoxFuture<'a, ()>;
+    fn acked(&self, deliveries: Vec<Delivered>) -> BoxFuture<'_, ()>;
 
     /// The broker confirmed a message that it did not return. The confirm is forwarded afterwards, unless a trap
     /// springs at it.
