@@ -6,8 +6,9 @@ use futures_util::{
     stream::{self, BoxStream, SelectAll},
 };
 use lapin::{
-    Channel, Connection,
+    Channel, Connection, ErrorKind,
     options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicQosOptions},
+    protocol::{AMQPErrorKind, AMQPHardError},
     types::{AMQPValue, FieldTable},
 };
 
@@ -107,10 +108,7 @@ impl Intake {
 
     async fn consume(&mut self, queue: &str, tag: &str, arguments: FieldTable) -> anyhow::Result<()> {
         let starting = self.channel.basic_consume(queue.into(), tag.into(), BasicConsumeOptions::default(), arguments);
-        let consumer = starting
-            .await
-            .map_err(|error| anyhow!(describe(&error)))
-            .with_context(|| format!("consuming from {queue}"))?;
+        let consumer = starting.await.map_err(|error| explain(&error))?;
         let partition = self.queues.len();
         self.consumers.push(consumer.tag().to_string());
         self.queues.push(queue.to_owned());
@@ -133,7 +131,7 @@ impl Intake {
     async fn next_with_headers(&mut self) -> anyhow::Result<(Delivery, FieldTable)> {
         match self.deliveries.next().await {
             Some(Some((partition, Ok(delivery)))) => Ok(Self::read(partition, delivery)),
-            Some(Some((_, Err(error)))) => Err(anyhow!(describe(&error)).context("consuming")),
+            Some(Some((_, Err(error)))) => Err(explain(&error)),
             Some(None) if is_on(Bug::EndUnnoticed) => std::future::pending().await,
             Some(None) | None => bail!("the broker cancelled a consumer: was a queue deleted?"),
         }
@@ -258,6 +256,19 @@ impl DeadIntake {
     pub async fn close(self) {
         self.0.close().await;
     }
+}
+
+/// A header table is one frame. The broker adds to those of a redelivered message, and then sends a frame that is
+/// longer than it agreed to: the connection ends, again and again, until longer frames are agreed to.
+fn explain(error: &lapin::Error) -> anyhow::Error {
+    let told = anyhow!(describe(error)).context("consuming");
+    if matches!(error.kind(), ErrorKind::ProtocolError(error) if error.kind() == &AMQPErrorKind::Hard(AMQPHardError::FRAMEERROR)) {
+        return told.context(
+            "a message has headers as long as a frame; raise the broker's frame_max, which needs no restart: \
+             rabbitmqctl eval 'application:set_env(rabbit, frame_max, 1048576).'",
+        );
+    }
+    told
 }
 
 async fn answered<T>(asking: impl Future<Output = lapin::Result<T>>) -> anyhow::Result<()> {

@@ -5,6 +5,8 @@
 //! turns on seeded bugs, and sees that each is found.
 
 mod board;
+// A release build has no bugs to turn on.
+#[cfg(debug_assertions)]
 mod bugs;
 mod detector;
 mod faults;
@@ -54,8 +56,10 @@ async fn main() -> ExitCode {
         return verdict(&runs);
     }
     let servers = support::private_servers();
+    #[cfg(debug_assertions)]
     let chooses_faults = options.long || !options.faults.is_empty();
-    if cfg!(debug_assertions) && (options.bugs || !chooses_faults) {
+    #[cfg(debug_assertions)]
+    if options.bugs || !chooses_faults {
         eprintln!("seeded bugs against the debug build; the scoreboard is cargo test --release --test chaos");
         return if bugs::hunt(|bug| options.wants(bug), servers).await { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }

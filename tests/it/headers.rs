@@ -3,8 +3,9 @@
 use rollcall::broker::{self, Topology};
 
 use crate::support::{
-    Place, RawChannel,
-    community::{create_org, enveloped, message},
+    Place, RawChannel, Replica,
+    community::{Merge, create_org, enveloped, message, messages_of, said},
+    eventually, private_servers,
 };
 
 /// The most that a frame of 128 KiB holds; an unoptimised client needs several times the stack for it. Half
@@ -33,4 +34,39 @@ async fn the_deepest_headers_end_no_replica() {
             .await
             .unwrap();
     assert_eq!(counted, (2, 1));
+}
+
+/// The first delivery fits into a frame. A redelivered one does not, and everything behind it waits until an
+/// operator does what readiness says.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn headers_as_long_as_a_frame_are_explained_and_taken_when_frames_are_longer() {
+    let Some(servers) = private_servers() else {
+        eprintln!("SKIPPED: needs a broker whose settings may be changed");
+        return;
+    };
+    let place = Place::new().await;
+    let org = create_org(&mut place.connect().await).await;
+    broker::declare(&place.settings.broker).await.unwrap();
+    let (key, body) = enveloped(org, &message(1, 1, "long"));
+    let exchange = Topology::new(&place.settings.broker).events_exchange();
+    RawChannel::open(place.settings.broker.url.expose()).publish_long(&exchange, &key, 131_020, &body);
+    place.publish(said(org, 2..=50)).await;
+    // Held, so that it is delivered and comes back.
+    let merge = Merge::begin(&place, org).await;
+    let first = Replica::start(&place, &[]);
+    eventually("all are delivered", async || first.metric("rollcall_in_flight").await == 50.0).await;
+    first.kill().await;
+    merge.end().await;
+
+    let second = Replica::start(&place, &[("ROLLCALL_RETRY__LONGEST", "200ms")]);
+    eventually("readiness says what to do", async || second.get("/readyz").await.1.contains("frame_max")).await;
+    let set = |bytes: u32| {
+        let eval = format!("application:set_env(rabbit, frame_max, {bytes}).");
+        tokio::task::spawn_blocking(move || servers.rabbitmqctl(&["eval", &eval]))
+    };
+    set(1 << 20).await.unwrap().unwrap();
+    eventually("all is applied", async || messages_of(&place, org).await == 50).await;
+    second.stop().await;
+    set(131_072).await.unwrap().unwrap();
+    assert_eq!(place.ready().await, 0);
 }

@@ -39,9 +39,19 @@ impl RawChannel {
             table.extend_from_slice(b"\x01aF");
             table.extend_from_slice(&(7 * left).to_be_bytes());
         }
+        self.publish_headed(&table, body);
+    }
+
+    /// Publishes with one header of so many bytes, and waits for the confirm.
+    pub fn publish_long(&mut self, exchange: &str, routing_key: &str, bytes: usize, body: &[u8]) {
+        self.method(1, 60, 40, &[&[0, 0], &short(exchange)[..], &short(routing_key), &[0]].concat());
+        self.publish_headed(&[b"\x01aS", &long(&vec![b'x'; bytes])[..]].concat(), body);
+    }
+
+    fn publish_headed(&mut self, table: &[u8], body: &[u8]) {
         let size = u64::try_from(body.len()).unwrap();
         // flags: headers and delivery mode
-        let head = [&60_u16.to_be_bytes()[..], &[0, 0], &size.to_be_bytes(), &[0x30, 0], &long(&table), &[2]].concat();
+        let head = [&60_u16.to_be_bytes()[..], &[0, 0], &size.to_be_bytes(), &[0x30, 0], &long(table), &[2]].concat();
         self.frame(2, 1, &head);
         self.frame(3, 1, body);
         self.expect(60, 80);

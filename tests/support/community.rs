@@ -2,7 +2,7 @@
 
 use rollcall::decode::{Event, Limits, decode};
 use serde_json::{Value, json};
-use sqlx::PgConnection;
+use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
 use super::Place;
@@ -58,4 +58,20 @@ pub async fn messages_of(place: &Place, org: Uuid) -> u64 {
 pub fn event(body: &[u8]) -> Event {
     let limits = Limits { max_body_bytes: 1 << 20, max_clock_skew: std::time::Duration::ZERO, store_text: true };
     decode(body, &limits, NOON + 1_000_000).expect("a valid event").expect("an event with facts")
+}
+
+/// An open merge of people: nothing of its organization is written.
+pub struct Merge(PgConnection);
+
+impl Merge {
+    pub async fn begin(place: &Place, org: Uuid) -> Self {
+        let mut connection = place.connect().await;
+        let lock = "select pg_advisory_lock(1919904876, rollcall_resolver_slot($1))";
+        sqlx::query(lock).bind(org).execute(&mut connection).await.unwrap();
+        Self(connection)
+    }
+
+    pub async fn end(self) {
+        self.0.close().await.unwrap();
+    }
 }

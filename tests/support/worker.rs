@@ -78,6 +78,11 @@ impl Replica {
         Some(metrics)
     }
 
+    /// A metric, summed over all labels; 0 while the replica does not answer.
+    pub async fn metric(&self, name: &str) -> f64 {
+        self.metrics().await.and_then(|metrics| metrics.get(name).copied()).unwrap_or(0.0)
+    }
+
     /// Its resident memory, in bytes, now and at its peak.
     pub fn memory(&self) -> (u64, u64) {
         let status = std::fs::read_to_string(Path::new("/proc").join(self.pid().to_string()).join("status")).unwrap();
