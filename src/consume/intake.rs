@@ -262,7 +262,8 @@ impl DeadIntake {
 /// longer than it agreed to: the connection ends, again and again, until longer frames are agreed to.
 fn explain(error: &lapin::Error) -> anyhow::Error {
     let told = anyhow!(describe(error)).context("consuming");
-    if matches!(error.kind(), ErrorKind::ProtocolError(error) if error.kind() == &AMQPErrorKind::Hard(AMQPHardError::FRAMEERROR)) {
+    if matches!(error.kind(), ErrorKind::ProtocolError(error) if error.kind() == &AMQPErrorKind::Hard(AMQPHardError::FRAMEERROR))
+    {
         return told.context(
             "a message has headers as long as a frame; raise the broker's frame_max, which needs no restart: \
              rabbitmqctl eval 'application:set_env(rabbit, frame_max, 1048576).'",

@@ -54,7 +54,7 @@ async fn headers_as_long_as_a_frame_are_explained_and_taken_when_frames_are_long
     // Held, so that it is delivered and comes back.
     let merge = Merge::begin(&place, org).await;
     let first = Replica::start(&place, &[]);
-    eventually("all are delivered", async || first.metric("rollcall_in_flight").await == 50.0).await;
+    eventually("all are delivered", async || first.metric("rollcall_in_flight").await >= 50.0).await;
     first.kill().await;
     merge.end().await;
 

@@ -5,6 +5,7 @@ mod commands;
 mod conformance;
 mod headers;
 mod intake;
+mod isolation;
 mod law;
 mod memory;
 mod merges;
@@ -16,3 +17,4 @@ mod servers;
 #[path = "../support/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "shared with tests/chaos, which uses the rest")]
 mod support;
+mod traps;

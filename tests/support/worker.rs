@@ -42,9 +42,16 @@ pub struct Replica {
 
 impl Replica {
     pub fn start(place: &Place, environment: &[(&str, &str)]) -> Self {
+        let mut command = rollcall(place, environment);
+        command.arg("run");
+        Self::start_command(command)
+    }
+
+    /// As [`Self::start`], by another command that ends up as the program.
+    pub fn start_command(mut command: Command) -> Self {
         let log = NamedTempFile::new().unwrap();
         let stderr = File::options().append(true).open(log.path()).unwrap();
-        let child = rollcall(place, environment).arg("run").stderr(stderr).spawn().unwrap();
+        let child = command.stderr(stderr).kill_on_drop(true).spawn().unwrap();
         Self { child, log }
     }
 
@@ -67,15 +74,26 @@ impl Replica {
 
     /// Its metrics, summed over all labels; `None` where it does not answer.
     pub async fn metrics(&self) -> Option<BTreeMap<String, f64>> {
-        let address = self.told_address()?;
-        let answer = tokio::time::timeout(Duration::from_secs(2), get(&address, "/metrics")).await.ok()?.ok()?;
         let mut metrics = BTreeMap::new();
-        for line in answer.1.lines().filter(|line| !line.starts_with('#')) {
-            let (name, value) = line.rsplit_once(' ')?;
-            let name = name.split('{').next()?;
-            *metrics.entry(name.to_owned()).or_default() += value.parse::<f64>().ok()?;
+        for (name, value) in self.samples().await? {
+            *metrics.entry(name.split('{').next()?.to_owned()).or_default() += value;
         }
         Some(metrics)
+    }
+
+    /// Its metrics with their labels.
+    pub async fn labelled_metrics(&self) -> BTreeMap<String, f64> {
+        self.samples().await.expect("an answer").into_iter().collect()
+    }
+
+    async fn samples(&self) -> Option<Vec<(String, f64)>> {
+        let address = self.told_address()?;
+        let answer = tokio::time::timeout(Duration::from_secs(2), get(&address, "/metrics")).await.ok()?.ok()?;
+        let sample = |line: &str| {
+            let (name, value) = line.rsplit_once(' ')?;
+            Some((name.to_owned(), value.parse().ok()?))
+        };
+        answer.1.lines().filter(|line| !line.starts_with('#')).map(sample).collect()
     }
 
     /// A metric, summed over all labels; 0 while the replica does not answer.

@@ -29,26 +29,27 @@ pub(super) enum Act {
 pub(super) fn all() -> Vec<Fault> {
     let named = |name, act| fault(name, super::Act::Broker(act));
     let own = |name, act| Fault { needs_servers: true, ..named(name, act) };
+    let own_in_halves = |name, act| Fault { in_halves: true, ..own(name, act) };
     vec![
         Fault { in_halves: true, ..named("broker: an empty queue of events is deleted", Act::DeleteEvents) },
         Fault { in_halves: true, ..named("broker: the empty dead queue is deleted", Act::DeleteDead) },
         named("broker: the dead queue is unbound", Act::Unbind),
-        Fault { in_halves: true, ..own("broker: restarted", Act::Restart(RabbitMqStop::Graceful)) },
-        Fault { in_halves: true, ..own("broker: SIGKILL and started", Act::Restart(RabbitMqStop::Kill)) },
+        own_in_halves("broker: restarted", Act::Restart(RabbitMqStop::Graceful)),
+        own_in_halves("broker: SIGKILL and started", Act::Restart(RabbitMqStop::Kill)),
         own("broker: frozen for 3 s", Act::Freeze),
-        own("broker: all connections closed by an operator", Act::CloseConnections),
-        own(
+        own_in_halves("broker: all connections closed by an operator", Act::CloseConnections),
+        own_in_halves(
             "broker: memory alarm",
             Act::Alarm {
                 on: ["set_vm_memory_high_watermark", "0.00001"],
                 off: ["set_vm_memory_high_watermark", "0.4"],
             },
         ),
-        own(
+        own_in_halves(
             "broker: disk alarm",
             Act::Alarm { on: ["set_disk_free_limit", "100000GB"], off: ["set_disk_free_limit", "50MB"] },
         ),
-        own("broker: consumer timeout", Act::ConsumerTimeout),
+        own_in_halves("broker: consumer timeout", Act::ConsumerTimeout),
     ]
 }
 
@@ -82,7 +83,7 @@ impl Act {
             }
             Self::CloseConnections => {
                 scene.wanted = 1;
-                scene.progress().await?;
+                scene.publish_rest();
                 control(scene, ["close_all_connections", "chaos"]).await?;
                 scene.recovered(Instant::now()).await
             }
@@ -90,6 +91,7 @@ impl Act {
                 scene.wanted = 1;
                 scene.progress().await?;
                 control(scene, on).await?;
+                scene.publish_rest();
                 tokio::time::sleep(WHILE).await;
                 control(scene, off).await?;
                 scene.recovered(Instant::now()).await
@@ -113,6 +115,7 @@ async fn consumer_timeout(scene: &mut Scene) -> Result<(), String> {
     control(scene, ["eval", SHORT]).await?;
     // Channels read the interval when they open.
     scene.replace(0).await;
+    scene.publish_rest();
     scene.progress().await?;
     scene.database.swallow(true);
     tokio::time::sleep(Duration::from_millis(2500)).await;
