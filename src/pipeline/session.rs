@@ -204,9 +204,7 @@ impl Session<'_> {
         }
         // What is still open waits for an outage or a merge to end, and goes back; nothing else does.
         if outcome.is_ok() {
-            let acks = ledger.last_acks();
-            outcome = intake.ack_surely(&acks).await;
-            metrics.acked.inc_by(acks.iter().map(|ack| ack.count).sum());
+            outcome = send_surely(&mut intake, metrics, &ledger.all_acks()).await;
         }
         while let Some(joined) = tasks.join_next().await {
             joined.context("a stage of the pipeline died")?;
@@ -260,7 +258,12 @@ impl Session<'_> {
     async fn settle(&mut self, settled: Settled) -> anyhow::Result<()> {
         count(&self.worker.status.metrics, &settled);
         self.ledger.settle(settled.receipts);
-        send_acks(&mut self.intake, &self.worker.status.metrics, &self.ledger.acks()).await
+        let metrics = &self.worker.status.metrics;
+        if self.suspects.is_empty() {
+            return send_acks(&mut self.intake, metrics, &self.ledger.acks()).await;
+        }
+        // Before the next one is looked into, and perhaps ends the process, this one must count as settled.
+        send_surely(&mut self.intake, metrics, &self.ledger.all_acks()).await
     }
 
     async fn take(&mut self, delivery: Delivery) -> anyhow::Result<()> {
@@ -322,6 +325,11 @@ async fn send_acks(intake: &mut Intake, metrics: &Metrics, acks: &[Ack]) -> anyh
         counter.inc_by(ack.count);
     }
     outcome
+}
+
+async fn send_surely(intake: &mut Intake, metrics: &Metrics, acks: &[Ack]) -> anyhow::Result<()> {
+    metrics.acked.inc_by(acks.iter().map(|ack| ack.count).sum());
+    intake.ack_surely(acks).await
 }
 
 fn count(metrics: &Metrics, settled: &Settled) {

@@ -47,6 +47,10 @@ impl Suspects {
         self.next.get_or_insert(now + PATIENCE);
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.next.is_none()
+    }
+
     /// `open` tells how many deliveries are not settled, those set aside included.
     pub(super) fn turn(&mut self, open: impl FnOnce() -> usize, now: Instant) -> Turn {
         let Some(next) = self.next else { return Turn::All { until: None } };

@@ -131,10 +131,12 @@ impl Ledger {
         self.deliveries.iter().filter(|state| matches!(state, State::Open | State::Settled)).count()
     }
 
-    /// The acks of all that is settled, for the end of a channel.
-    pub fn last_acks(&mut self) -> Vec<Ack> {
-        self.max_stuck = 0;
-        self.acks()
+    /// The acks of all that is settled, whatever is open.
+    pub fn all_acks(&mut self) -> Vec<Ack> {
+        let max_stuck = std::mem::replace(&mut self.max_stuck, 0);
+        let acks = self.acks();
+        self.max_stuck = max_stuck;
+        acks
     }
 
     /// The acks that are due: one for the settled prefix, and one each for those that wait too long.
@@ -226,7 +228,7 @@ mod tests {
         let mut receipts = enter(&mut ledger, 3);
         let open = receipts.remove(1);
         ledger.settle(receipts);
-        assert_eq!(ledger.last_acks(), [prefix(1, 1), single(3)]);
+        assert_eq!(ledger.all_acks(), [prefix(1, 1), single(3)]);
         assert_eq!((open.tag, ledger.open(), ledger.unacked()), (2, 1, 1));
     }
 

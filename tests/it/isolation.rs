@@ -34,6 +34,11 @@ async fn poisoned(culprits: &[i64]) -> (f64, f64) {
     eventually("all are delivered", async || replica.metric("rollcall_in_flight").await >= 500.0).await;
     merge.end().await;
     eventually("all are settled", async || replica.metric("rollcall_acked_total").await >= 500.0).await;
+    let letters = f64::from(u32::try_from(culprits.len()).unwrap());
+    eventually("the letters are in the table", async || {
+        replica.metric("rollcall_dead_letters_archived_total").await >= letters
+    })
+    .await;
     let metrics = replica.labelled_metrics().await;
     let of = |name: &str| metrics.get(name).copied().unwrap_or(0.0);
     let failed = of("rollcall_transactions_total{outcome=\"data\"}");
