@@ -42,9 +42,19 @@ fn the_database_is_spoken_to_in_few_places() {
     assert_named_only_in("sqlx", &["apply/", "archive/", "commands/", "database/"]);
 }
 
+/// sqlx 0.9.0 leaks a pool's permits on dead connections, and hands out connections with a transaction left open
+/// on them.
+#[test]
+fn no_connection_is_pooled() {
+    for (file, text) in code() {
+        assert!(!text.contains("PgPool"), "src/{file} names a pool");
+    }
+}
+
 #[test]
 fn http_and_waiting_have_one_place_each() {
     assert_named_only_in("axum", &["http/"]);
+    assert_named_only_in("prometheus", &["metrics/"]);
     assert_named_only_in("use backoff", &["retry.rs"]);
 }
 
