@@ -184,7 +184,7 @@ impl Intake {
         }
     }
 
-    /// Sends the last acks and waits until they count: those that are still on their way when the channel
+    /// Sends the last acks of this channel and waits until they count: those that are still on their way when the channel
     /// closes are lost, and their deliveries come again.
     ///
     /// # Errors
@@ -201,6 +201,17 @@ impl Intake {
                 self.wait_for_logs().await?;
             }
         }
+        self.flush().await
+    }
+
+    /// Waits until the broker has read all acks. A few of them then reach the queues' logs even if the connection
+    /// ends; of many, see [`Self::ack_surely`].
+    ///
+    /// # Errors
+    ///
+    /// When the channel is gone, or the broker does not answer in time.
+    pub async fn flush(&mut self) -> anyhow::Result<()> {
+        // Counts for consumers to come, of which there are none.
         let read_all = self.channel.basic_qos(1, BasicQosOptions { global: false });
         answered(read_all).await
     }

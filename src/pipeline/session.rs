@@ -204,7 +204,9 @@ impl Session<'_> {
         }
         // What is still open waits for an outage or a merge to end, and goes back; nothing else does.
         if outcome.is_ok() {
-            outcome = send_surely(&mut intake, metrics, &ledger.all_acks()).await;
+            let acks = ledger.all_acks();
+            metrics.acked.inc_by(acks.iter().map(|ack| ack.count).sum());
+            outcome = intake.ack_surely(&acks).await;
         }
         while let Some(joined) = tasks.join_next().await {
             joined.context("a stage of the pipeline died")?;
@@ -263,7 +265,8 @@ impl Session<'_> {
             return send_acks(&mut self.intake, metrics, &self.ledger.acks()).await;
         }
         // Before the next one is looked into, and perhaps ends the process, this one must count as settled.
-        send_surely(&mut self.intake, metrics, &self.ledger.all_acks()).await
+        send_acks(&mut self.intake, metrics, &self.ledger.all_acks()).await?;
+        self.intake.flush().await
     }
 
     async fn take(&mut self, delivery: Delivery) -> anyhow::Result<()> {
@@ -325,11 +328,6 @@ async fn send_acks(intake: &mut Intake, metrics: &Metrics, acks: &[Ack]) -> anyh
         counter.inc_by(ack.count);
     }
     outcome
-}
-
-async fn send_surely(intake: &mut Intake, metrics: &Metrics, acks: &[Ack]) -> anyhow::Result<()> {
-    metrics.acked.inc_by(acks.iter().map(|ack| ack.count).sum());
-    intake.ack_surely(acks).await
 }
 
 fn count(metrics: &Metrics, settled: &Settled) {

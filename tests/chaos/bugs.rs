@@ -31,7 +31,7 @@ const SEEDED: [(&str, &str, Settings); 16] = [
         "database: outage at COMMIT (53100, 53200, 58030, 57P03, 25006, 08006)",
         &[("ROLLCALL_LIMITS__MAX_ATTEMPTS", "1"), ("ROLLCALL_BATCH__MAX_EVENTS", "1")],
     ),
-    ("not-confirmed", "none", &[]),
+    ("not-confirmed", "dead letter: held", &[]),
     ("not-mandatory", "broker: the dead queue is unbound", &[]),
     ("mended-body", "none", &[]),
     ("archive-acks-first", "none", &[]),
