@@ -254,6 +254,10 @@ impl Session<'_> {
         while let Some(delivery) = self.intake.next_left().await {
             self.take(delivery).await?;
         }
+        // There is no time to handle each alone, and given back they would come once more.
+        for suspect in self.suspects.take_all() {
+            self.decode(suspect).await?;
+        }
         Ok(())
     }
 

@@ -51,6 +51,11 @@ impl Suspects {
         self.next.is_none()
     }
 
+    /// All that wait, for the end.
+    pub(super) fn take_all(&mut self) -> Vec<Taken> {
+        std::mem::take(self).waiting
+    }
+
     /// `open` tells how many deliveries are not settled, those set aside included.
     pub(super) fn turn(&mut self, open: impl FnOnce() -> usize, now: Instant) -> Turn {
         let Some(next) = self.next else { return Turn::All { until: None } };
