@@ -1,5 +1,6 @@
 #!/bin/sh
 # Makes a root folder of Debian 13 with RabbitMQ 4.0, for ROLLCALL_RABBITMQ_ROOT. Needs root; keeps a finished folder.
+# Packages come from DEBIAN_MIRROR, or from where this machine has its own.
 set -eu
 
 suite=trixie
@@ -40,8 +41,8 @@ flock 9
 if [ ! -e "$dir/$marker" ]; then
     [ ! -e "$dir" ] || rmdir "$dir" 2>/dev/null || fail "$dir is there, and not made by this script"
     command -v debootstrap >/dev/null && [ -e "$keyring" ] || install_debootstrap
-    from=$(mirror)
-    from=${from:-http://deb.debian.org/debian}
+    from=${DEBIAN_MIRROR:-$(mirror)}
+    [ -n "$from" ] || fail "this is no Debian with a mirror; name one in DEBIAN_MIRROR"
     tell "installing Debian $suite with rabbitmq-server from $from in $dir"
     partial=$dir.partial
     rm -rf --one-file-system "$partial"
