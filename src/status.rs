@@ -92,7 +92,7 @@ impl Status {
 
     /// The database cannot be used; the same is tried again.
     pub fn database_fails(&self, fault: &Fault, retry_in: Duration) {
-        self.metrics.retries.inc(Cause::from(fault));
+        self.metrics.retries.inc(Cause::Database(fault.kind()));
         if !self.database.note(fault.to_string()) {
             tracing::debug!(error = %fault, ?retry_in, "waiting for the database");
         } else if matches!(fault, Fault::Setup(_)) {

@@ -27,6 +27,38 @@ pub enum Fault {
     Unknown(String),
 }
 
+/// The kind of a fault, for counting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FaultKind {
+    /// [`Fault::Outage`].
+    Outage,
+    /// [`Fault::Setup`].
+    Setup,
+    /// [`Fault::Conflict`].
+    Conflict,
+    /// [`Fault::Timeout`].
+    Timeout,
+    /// [`Fault::Data`].
+    Data,
+    /// [`Fault::Unknown`].
+    Unknown,
+}
+
+impl FaultKind {
+    /// As it stands in metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Outage => "outage",
+            Self::Setup => "setup",
+            Self::Conflict => "conflict",
+            Self::Timeout => "timeout",
+            Self::Data => "data",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// Why data was rejected, without the data: the server's own message may quote the row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
@@ -100,6 +132,19 @@ impl Fault {
                 "22" | "23" | "54" => Self::Data(rejection),
                 _ => Self::Unknown(told),
             },
+        }
+    }
+
+    /// Its kind.
+    #[must_use]
+    pub const fn kind(&self) -> FaultKind {
+        match self {
+            Self::Outage(_) => FaultKind::Outage,
+            Self::Setup(_) => FaultKind::Setup,
+            Self::Conflict(_) => FaultKind::Conflict,
+            Self::Timeout(_) => FaultKind::Timeout,
+            Self::Data(_) => FaultKind::Data,
+            Self::Unknown(_) => FaultKind::Unknown,
         }
     }
 

@@ -12,7 +12,7 @@ use sqlx::{
 };
 
 use crate::settings;
-pub use fault::{Fault, Rejection};
+pub use fault::{Fault, FaultKind, Rejection};
 /// A connection.
 pub use sqlx::PgConnection as Connection;
 

@@ -4,21 +4,18 @@ use prometheus::{IntCounter, IntCounterVec};
 
 use crate::{
     batch::Trigger,
-    database::Fault,
+    database::FaultKind,
     decode::{Kind, Reason},
     settle::Outcome,
 };
 
-/// The values of a label: a closed list, in the order of the variants.
-pub trait Label: Copy + 'static {
+/// The values of a label: a closed list.
+pub trait Label: Copy + PartialEq + 'static {
     /// All of them.
     const ALL: &'static [Self];
 
     /// As it stands in the metrics.
     fn name(self) -> &'static str;
-
-    /// Its place in the list.
-    fn place(self) -> usize;
 }
 
 macro_rules! label {
@@ -29,10 +26,6 @@ macro_rules! label {
             fn name(self) -> &'static str {
                 self.$name()
             }
-
-            fn place(self) -> usize {
-                self as usize
-            }
         }
     };
 }
@@ -42,109 +35,78 @@ label!(Outcome, name);
 label!(Reason, code);
 label!(Trigger, name);
 
-/// Makes an enum of label values with their names.
-macro_rules! labels {
-    ($(#[$doc:meta])* $type:ident { $($(#[$variant_doc:meta])* $variant:ident = $name:literal,)* }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum $type {
-            $($(#[$variant_doc])* $variant,)*
-        }
+/// How a transaction ended: committed, or stopped by a fault. After an outage it may be committed all the same.
+impl Label for Option<FaultKind> {
+    const ALL: &'static [Self] = &[
+        None,
+        Some(FaultKind::Outage),
+        Some(FaultKind::Setup),
+        Some(FaultKind::Conflict),
+        Some(FaultKind::Timeout),
+        Some(FaultKind::Data),
+        Some(FaultKind::Unknown),
+    ];
 
-        impl Label for $type {
-            const ALL: &'static [Self] = &[$(Self::$variant,)*];
-
-            fn name(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $name,)*
-                }
-            }
-
-            fn place(self) -> usize {
-                self as usize
-            }
-        }
-    };
-}
-
-labels! {
-    /// How a transaction ended.
-    Transaction {
-        /// What it wrote is durable.
-        Committed = "committed",
-        /// The database could not be used; perhaps it was committed all the same.
-        Outage = "outage",
-        /// Schema, rights or configuration are wrong.
-        Setup = "setup",
-        /// Another transaction was in the way.
-        Conflict = "conflict",
-        /// It took too long.
-        Timeout = "timeout",
-        /// The database rejected the data.
-        Data = "data",
-        /// None of these.
-        Unknown = "unknown",
+    fn name(self) -> &'static str {
+        self.map_or("committed", FaultKind::name)
     }
 }
 
-labels! {
-    /// Why something is done again, or in smaller parts.
-    Cause {
-        /// The database could not be used.
-        Outage = "outage",
-        /// Schema, rights or configuration are wrong.
-        Setup = "setup",
-        /// Another transaction was in the way.
-        Conflict = "conflict",
-        /// It took too long.
-        Timeout = "timeout",
-        /// The database rejected the data of some event.
-        Data = "data",
-        /// A fault of unknown kind.
-        Unknown = "unknown",
-        /// People of the organization were being merged.
-        Merge = "merge",
-        /// The connection that consumes broke.
-        Broker = "broker",
-        /// A dead letter was not confirmed.
-        DeadLetter = "dead_letter",
-    }
+/// Why something is done again, or in smaller parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// A fault of the database.
+    Database(FaultKind),
+    /// People of the organization were being merged.
+    Merge,
+    /// The connection that consumes broke.
+    Broker,
+    /// A dead letter was not confirmed.
+    DeadLetter,
 }
 
-labels! {
-    /// What the worker needs.
-    Dependency {
-        /// `PostgreSQL`.
-        Database = "database",
-        /// `RabbitMQ`, for taking events.
-        Broker = "broker",
-        /// `RabbitMQ`, for publishing dead letters.
-        DeadLetters = "dead_letters",
-    }
-}
+impl Label for Cause {
+    const ALL: &'static [Self] = &[
+        Self::Database(FaultKind::Outage),
+        Self::Database(FaultKind::Setup),
+        Self::Database(FaultKind::Conflict),
+        Self::Database(FaultKind::Timeout),
+        Self::Database(FaultKind::Data),
+        Self::Database(FaultKind::Unknown),
+        Self::Merge,
+        Self::Broker,
+        Self::DeadLetter,
+    ];
 
-impl From<&Fault> for Transaction {
-    fn from(fault: &Fault) -> Self {
-        match fault {
-            Fault::Outage(_) => Self::Outage,
-            Fault::Setup(_) => Self::Setup,
-            Fault::Conflict(_) => Self::Conflict,
-            Fault::Timeout(_) => Self::Timeout,
-            Fault::Data(_) => Self::Data,
-            Fault::Unknown(_) => Self::Unknown,
+    fn name(self) -> &'static str {
+        match self {
+            Self::Database(kind) => kind.name(),
+            Self::Merge => "merge",
+            Self::Broker => "broker",
+            Self::DeadLetter => "dead_letter",
         }
     }
 }
 
-impl From<&Fault> for Cause {
-    fn from(fault: &Fault) -> Self {
-        match fault {
-            Fault::Outage(_) => Self::Outage,
-            Fault::Setup(_) => Self::Setup,
-            Fault::Conflict(_) => Self::Conflict,
-            Fault::Timeout(_) => Self::Timeout,
-            Fault::Data(_) => Self::Data,
-            Fault::Unknown(_) => Self::Unknown,
+/// What the worker needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dependency {
+    /// `PostgreSQL`.
+    Database,
+    /// `RabbitMQ`, for taking events.
+    Broker,
+    /// `RabbitMQ`, for publishing dead letters.
+    DeadLetters,
+}
+
+impl Label for Dependency {
+    const ALL: &'static [Self] = &[Self::Database, Self::Broker, Self::DeadLetters];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Database => "database",
+            Self::Broker => "broker",
+            Self::DeadLetters => "dead_letters",
         }
     }
 }
@@ -165,18 +127,17 @@ impl<L: Label> By<L> {
 
     /// One more.
     pub fn inc(&self, label: L) {
-        self.counters[label.place()].inc();
+        self.of(label).inc();
     }
 
     /// So many.
     #[must_use]
     pub fn get(&self, label: L) -> u64 {
-        self.counters[label.place()].get()
+        self.of(label).get()
     }
 
-    /// So many of all values.
-    #[must_use]
-    pub fn sum(&self) -> u64 {
-        self.counters.iter().map(IntCounter::get).sum()
+    fn of(&self, label: L) -> &IntCounter {
+        let place = L::ALL.iter().position(|known| *known == label).expect("a value that is listed");
+        &self.counters[place]
     }
 }

@@ -9,10 +9,11 @@ use prometheus::{
 };
 
 pub use flight::{Held, InFlight};
-pub use label::{By, Cause, Dependency, Label, Transaction};
+pub use label::{By, Cause, Dependency, Label};
 
 use crate::{
     batch::Trigger,
+    database::FaultKind,
     decode::{Kind, Reason},
     settle::Outcome,
 };
@@ -53,7 +54,7 @@ pub struct Metrics {
     /// Events of a batch.
     pub batch_events: Histogram,
     /// Transactions, by how they ended.
-    pub transactions: By<Transaction>,
+    pub transactions: By<Option<FaultKind>>,
     /// From the first statement to the answer to the commit, or to the error.
     pub transaction_seconds: Histogram,
     /// What is done again after a wait, or in smaller parts.

@@ -11,7 +11,7 @@ use crate::{
     batch::{Batch, Batcher, Size, Trigger},
     database::Fault,
     decode::{Fact, Reason, Refusal},
-    metrics::{Cause, Transaction},
+    metrics::Cause,
     retry::Backoff,
     sabotage::{Bug, is_on},
 };
@@ -101,7 +101,7 @@ impl Writer {
                 }
                 Err(fault) => {
                     tracing::debug!(error = %fault, organizations = batches.len(), "transaction failed");
-                    self.outlet.status.metrics.retries.inc(Cause::from(&fault));
+                    self.outlet.status.metrics.retries.inc(Cause::Database(fault.kind()));
                     self.isolate(batches, fault, &mut transactions).await;
                 }
             }
@@ -131,7 +131,7 @@ impl Writer {
             applied = Ok(Applied::default());
         }
         metrics.transaction_seconds.observe(begun.elapsed().as_secs_f64());
-        metrics.transactions.inc(applied.as_ref().map_or_else(Transaction::from, |_| Transaction::Committed));
+        metrics.transactions.inc(applied.as_ref().err().map(Fault::kind));
         applied
     }
 
