@@ -12,6 +12,7 @@ use tracing_appender::non_blocking::ErrorCounter;
 
 use crate::{
     broker::OtherArguments,
+    consume::LongHeaders,
     database::Fault,
     metrics::{self, Cause, Metrics},
 };
@@ -25,7 +26,7 @@ pub struct Status {
     database_watch: Dependency,
     broker: Dependency,
     dead_letters: Dependency,
-    declarations: AtomicU64,
+    losses: AtomicU64,
     log: Option<ErrorCounter>,
     /// What is counted and measured.
     pub metrics: Metrics,
@@ -121,7 +122,7 @@ impl Status {
     /// The broker cannot be used.
     pub fn broker_fails(&self, error: &anyhow::Error, retry_in: Duration) {
         self.metrics.retries.inc(Cause::Broker);
-        let needs_a_person = error.is::<OtherArguments>();
+        let needs_a_person = error.is::<OtherArguments>() || error.is::<LongHeaders>();
         let error = format!("{error:#}");
         if !self.broker.note(error.clone()) {
             tracing::debug!(error, ?retry_in, "waiting for the broker");
@@ -132,15 +133,15 @@ impl Status {
         }
     }
 
-    /// The topology was declared again because something was missing.
-    pub fn topology_is_mended(&self) {
-        self.declarations.fetch_add(1, Ordering::Relaxed);
+    /// The dead queue could not be consumed any more: perhaps it was deleted, and is declared again next.
+    pub fn dead_queue_is_lost(&self) {
+        self.losses.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How often. A channel that published to a queue before it was deleted and declared again must not go on:
-    /// to a new quorum queue its messages seem out of order, and are confirmed without being kept.
-    pub fn declarations(&self) -> u64 {
-        self.declarations.load(Ordering::Relaxed)
+    /// How often it was. A channel that published to a queue from before must not go on: what it publishes to the
+    /// new one was seen to be confirmed and not kept.
+    pub fn dead_queue_losses(&self) -> u64 {
+        self.losses.load(Ordering::Relaxed)
     }
 
     /// Dead letters were published.

@@ -46,7 +46,7 @@ pub async fn run(settings: Arc<Settings>, status: Arc<Status>, stop: Cancellatio
     };
     while !stop.is_cancelled() {
         if let Err(error) = archivist.session(&stop).await {
-            archivist.status.topology_is_mended();
+            archivist.status.dead_queue_is_lost();
             let wait = archivist.backoff.next_wait();
             tracing::debug!(error = format!("{error:#}"), ?wait, "archiving pauses");
             let _ = stop.run_until_cancelled(tokio::time::sleep(wait)).await;

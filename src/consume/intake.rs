@@ -269,16 +269,21 @@ impl DeadIntake {
     }
 }
 
+/// A message that cannot be delivered; only a person can put it right.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "a message has headers as long as a frame; raise the broker's frame_max, which needs no restart: \
+     rabbitmqctl eval 'application:set_env(rabbit, frame_max, 1048576).'"
+)]
+pub struct LongHeaders;
+
 /// A header table is one frame. The broker adds to those of a redelivered message, and then sends a frame that is
 /// longer than it agreed to: the connection ends, again and again, until longer frames are agreed to.
 fn explain(error: &lapin::Error) -> anyhow::Error {
     let told = anyhow!(describe(error)).context("consuming");
     if matches!(error.kind(), ErrorKind::ProtocolError(error) if error.kind() == &AMQPErrorKind::Hard(AMQPHardError::FRAMEERROR))
     {
-        return told.context(
-            "a message has headers as long as a frame; raise the broker's frame_max, which needs no restart: \
-             rabbitmqctl eval 'application:set_env(rabbit, frame_max, 1048576).'",
-        );
+        return told.context(LongHeaders);
     }
     told
 }

@@ -46,7 +46,7 @@ pub async fn publish_letters(
     abandon: CancellationToken,
     status: &Status,
 ) {
-    let mut post = Post { settings, topology, status, publisher: None, declarations: 0 };
+    let mut post = Post { settings, topology, status, publisher: None, losses: 0 };
     let mut backoff = Backoff::new(&settings.retry);
     let mut waiting = Vec::new();
     while !waiting.is_empty() || refused.recv_many(&mut waiting, WINDOW).await > 0 {
@@ -77,19 +77,20 @@ struct Post<'a> {
     topology: &'a Topology,
     status: &'a Status,
     publisher: Option<Publisher>,
-    declarations: u64,
+    /// Of the dead queue, when the publisher was opened.
+    losses: u64,
 }
 
 impl Post<'_> {
     /// The receipts of what is published, and what is not, with the reason.
     async fn publish(&mut self, letters: Vec<Refused>) -> (Vec<Receipt>, Option<(String, Vec<Refused>)>) {
-        let declarations = self.status.declarations();
-        if self.declarations != declarations
+        let losses = self.status.dead_queue_losses();
+        if self.losses != losses
             && let Some(publisher) = self.publisher.take()
         {
             publisher.close().await;
         }
-        self.declarations = declarations;
+        self.losses = losses;
         let publisher = match self.publisher.take() {
             Some(publisher) => publisher,
             None => match Publisher::open(&self.settings.broker).await {

@@ -235,6 +235,21 @@ impl Scene {
         self.add_replica();
     }
 
+    /// Does something so often, each time when something more was committed, and each time until it is recovered from.
+    pub async fn strike(
+        &mut self,
+        times: u32,
+        mut deed: impl AsyncFnMut(&mut Self) -> Result<(), String>,
+    ) -> Result<(), String> {
+        self.wanted = times;
+        for _ in 0..times {
+            self.progress().await?;
+            deed(self).await?;
+            self.recovered(Instant::now()).await?;
+        }
+        Ok(())
+    }
+
     /// Notes a fault that has happened, and how long after `since` something was committed again. Without
     /// anything left to commit there is nothing to measure.
     pub async fn recovered(&mut self, since: Instant) -> Result<(), String> {

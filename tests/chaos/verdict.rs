@@ -51,7 +51,9 @@ impl Verdict {
         self.compare(expected.activity, found.activity, |row| {
             (row.org_id, row.tg_chat_id, row.event_type.clone(), row.source_id, row.tg_user_id)
         });
-        self.recount(&mut connection).await;
+        let (above, below) = place.recount().await;
+        self.duplicated += above.unsigned_abs();
+        self.lost += below.unsigned_abs();
         self.compare_dead(&mut connection, load).await;
     }
 
@@ -77,13 +79,6 @@ impl Verdict {
             self.trouble(format!("unexpected: {row}"));
         }
         self.unexpected += 1;
-    }
-
-    async fn recount(&mut self, connection: &mut PgConnection) {
-        let query = sqlx::query_as(include_str!("recount.sql"));
-        let (above, below): (i64, i64) = query.fetch_one(connection).await.unwrap();
-        self.duplicated += above.unsigned_abs();
-        self.lost += below.unsigned_abs();
     }
 
     async fn compare_dead(&mut self, connection: &mut PgConnection, load: &Load) {

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::support::{DEADLINE, Forwarder, Place, Replica, eventually, rollcall};
+use crate::support::{DEADLINE, Place, Replica, eventually, proxy::Proxy, rollcall};
 
 /// The program in an empty folder, with nothing of ours in its environment.
 fn alone(folder: &TempDir) -> Command {
@@ -150,8 +150,10 @@ async fn check_says_what_is_wrong_and_what_to_do() {
     let told: Vec<_> = findings.iter().map(|finding| (finding["what"].as_str(), finding["ok"].as_bool())).collect();
     assert_eq!(told, [(Some("settings"), Some(true)), (Some("database"), Some(true)), (Some("broker"), Some(true))]);
 
-    let (database, broker) =
-        (Forwarder::to(place.settings.database.url.expose()), Forwarder::to(place.settings.broker.url.expose()));
+    let (database, broker) = (
+        Proxy::closed(place.settings.database.url.expose()).await,
+        Proxy::closed(place.settings.broker.url.expose()).await,
+    );
     let environment = [("DATABASE_URL", database.url()), ("AMQP_URL", broker.url())];
     let output = rollcall(&place, &environment).args(["check", "--json"]).output().await.unwrap();
     let (cause, _) = assert_failure(&output, 1);

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::support::{
     Place, Replica,
-    community::{Merge, create_org, enveloped, message, messages_of, said},
+    community::{Merge, create_org, enveloped, fail_at_odd, message, messages_of, reject_poison, said},
     eventually,
     proxy::Proxy,
     rollcall,
@@ -23,10 +23,7 @@ async fn poisoned(culprits: &[i64]) -> (f64, f64) {
     let place = Place::new().await;
     let mut connection = place.connect().await;
     let org = create_org(&mut connection).await;
-    sqlx::query("alter table activity_events add constraint no_poison check (message_text <> 'poison')")
-        .execute(&mut connection)
-        .await
-        .unwrap();
+    reject_poison(&mut connection).await;
     let merge = Merge::begin(&place, org).await;
     let body = |id| enveloped(org, &message(id, 1 + id % 7, if culprits.contains(&id) { "poison" } else { "fine" }));
     place.publish((1..=500).map(body)).await;
@@ -46,6 +43,10 @@ async fn poisoned(culprits: &[i64]) -> (f64, f64) {
     replica.stop().await;
     assert_eq!(messages_of(&place, org).await, 500 - culprits.len() as u64);
     assert_eq!(dead(&place).await, [("database_rejected".to_owned(), i64::try_from(culprits.len()).unwrap())]);
+    let details: Vec<String> =
+        sqlx::query_scalar("select distinct detail from dead_letters").fetch_all(&mut connection).await.unwrap();
+    assert_eq!(details, ["SQLSTATE 23514, constraint no_poison, table activity_events"]);
+    place.assert_metrics_recompute().await;
     (failed, parts)
 }
 
@@ -77,10 +78,7 @@ async fn a_culprit_among_many_organizations_is_found_with_few_transactions() {
     .fetch_all(&mut connection)
     .await
     .unwrap();
-    sqlx::query("alter table activity_events add constraint no_poison check (message_text <> 'poison')")
-        .execute(&mut connection)
-        .await
-        .unwrap();
+    reject_poison(&mut connection).await;
     let body = |(index, org): (usize, &uuid::Uuid)| {
         enveloped(*org, &message(1 + i64::try_from(index).unwrap(), 1, if index == 123 { "poison" } else { "fine" }))
     };
@@ -170,17 +168,8 @@ async fn no_secret_and_nothing_personal_is_told() {
     let place = Place::new().await;
     let mut connection = place.connect().await;
     let org = create_org(&mut connection).await;
-    sqlx::raw_sql(
-        "alter table activity_events add constraint no_poison check (message_text not like '%poison%');
-         create function fail() returns trigger language plpgsql as $$ begin
-             if new.message_text like '%odd%' then raise exception 'odd: %', new; end if;
-             return new;
-         end $$;
-         create trigger fail before insert on activity_events for each row execute function fail();",
-    )
-    .execute(&mut connection)
-    .await
-    .unwrap();
+    reject_poison(&mut connection).await;
+    fail_at_odd(&mut connection).await;
     let told = |id, text: &str| {
         let mut update = message(id, 1, &format!("CANARY-TEXT {text}"));
         update["message"]["from"]["first_name"] = json!("CANARY-NAME");

@@ -11,9 +11,11 @@ use tokio::{
 use uuid::Uuid;
 
 use crate::support::{
-    Forwarder, Place, Replica,
+    Place, Replica,
     community::{create_org, messages_of, said},
-    eventually, rollcall,
+    eventually,
+    proxy::Proxy,
+    rollcall,
 };
 
 /// Little is held and written at once, so that there is a middle.
@@ -150,7 +152,7 @@ async fn the_end_of_the_grace_period_ends_it_hard_and_loses_nothing() {
 async fn sigterm_while_the_database_is_away_ends_well_and_leaves_the_events() {
     let place = Place::new().await;
     let org = create_org(&mut place.connect().await).await;
-    let mut database = Forwarder::to(place.settings.database.url.expose());
+    let database = Proxy::closed(place.settings.database.url.expose()).await;
     database.open().await;
     let mut replica = Replica::start(&place, &[("DATABASE_URL", database.url()), ("ROLLCALL_SHUTDOWN__GRACE", "60s")]);
     replica.ready().await;
@@ -168,7 +170,7 @@ async fn sigterm_while_the_database_is_away_ends_well_and_leaves_the_events() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sigterm_before_any_server_is_there_ends_well() {
     let place = Place::new().await;
-    let (database, broker) = absent(&place);
+    let (database, broker) = absent(&place).await;
     let mut replica = Replica::start(&place, &[("DATABASE_URL", database.url()), ("AMQP_URL", broker.url())]);
     eventually("the replica waits", async || replica.log().contains("waiting for the database")).await;
     replica.terminate().await;
@@ -197,8 +199,8 @@ async fn open_http_connections_hold_up_no_stop() {
 }
 
 /// Ways to both servers, closed.
-fn absent(place: &Place) -> (Forwarder, Forwarder) {
-    (Forwarder::to(place.settings.database.url.expose()), Forwarder::to(place.settings.broker.url.expose()))
+async fn absent(place: &Place) -> (Proxy, Proxy) {
+    (Proxy::closed(place.settings.database.url.expose()).await, Proxy::closed(place.settings.broker.url.expose()).await)
 }
 
 /// What readiness says about a dependency, when not ready.
@@ -219,7 +221,7 @@ async fn waits_for_absent_servers(first: First) {
     let place = Place::new().await;
     let org = create_org(&mut place.connect().await).await;
     place.publish(said(org, ALL)).await;
-    let (mut database, mut broker) = absent(&place);
+    let (database, broker) = absent(&place).await;
     let environment = [&IMPATIENT[..], &[("DATABASE_URL", database.url()), ("AMQP_URL", broker.url())]].concat();
     let replica = Replica::start(&place, &environment);
     eventually("readiness says that the database is away", async || {
@@ -281,7 +283,7 @@ async fn a_worker_waits_for_the_schema() {
 }
 
 /// Cuts what is connected, which may be nothing for a moment.
-async fn cut_one(way: &Forwarder) {
+async fn cut_one(way: &Proxy) {
     eventually("a cut that cuts something", async || way.cut() > 0).await;
 }
 
@@ -290,7 +292,7 @@ async fn cut_connections_lose_and_repeat_nothing() {
     let place = Place::new().await;
     let org = create_org(&mut place.connect().await).await;
     place.publish(said(org, ALL)).await;
-    let (mut database, mut broker) = absent(&place);
+    let (database, broker) = absent(&place).await;
     database.open().await;
     broker.open().await;
     let environment = [&SMALL[..], &IMPATIENT, &[("DATABASE_URL", database.url()), ("AMQP_URL", broker.url())]];
@@ -312,7 +314,7 @@ async fn cut_connections_lose_and_repeat_nothing() {
 async fn cut_connections_lose_no_dead_letter() {
     let place = Place::new().await;
     place.publish((1..=PUBLISHED).map(|number| (String::new(), format!("not JSON {number}").into_bytes()))).await;
-    let (mut database, mut broker) = absent(&place);
+    let (database, broker) = absent(&place).await;
     database.open().await;
     broker.open().await;
     let environment = [&SMALL[..], &IMPATIENT, &[("DATABASE_URL", database.url()), ("AMQP_URL", broker.url())]];
@@ -337,7 +339,7 @@ async fn cut_connections_lose_no_dead_letter() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn readiness_returns_after_an_outage_that_only_dead_letters_met() {
     let place = Place::new().await;
-    let mut database = Forwarder::to(place.settings.database.url.expose());
+    let database = Proxy::closed(place.settings.database.url.expose()).await;
     database.open().await;
     let replica = Replica::start(&place, &[&IMPATIENT[..], &[("DATABASE_URL", database.url())]].concat());
     replica.ready().await;
@@ -347,5 +349,27 @@ async fn readiness_returns_after_an_outage_that_only_dead_letters_met() {
     database.open().await;
     eventually("the dead letter is archived", async || dead_letters(&place).await == 1).await;
     replica.ready().await;
+    replica.stop().await;
+}
+
+/// Few connections at a time, each for a short time: silent clients cannot shut the probes out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn silent_http_clients_do_not_keep_others_out_for_long() {
+    let place = Place::new().await;
+    let replica = Replica::start(&place, &[]);
+    replica.ready().await;
+    let address = replica.http_address().await;
+    let mut silent = Vec::new();
+    for _ in 0..100 {
+        let mut client = TcpStream::connect(&address).await.unwrap();
+        client.write_all(b"GET /healthz HTTP/1.1\r\nHo").await.unwrap();
+        silent.push(client);
+    }
+    // Behind all of them, and answered when the first are cut.
+    assert_eq!(replica.get("/healthz").await.0, 200);
+    let mut first = silent.swap_remove(0);
+    let mut rest = Vec::new();
+    let _ = first.read_to_end(&mut rest).await;
+    assert!(!String::from_utf8_lossy(&rest).contains("200 OK"));
     replica.stop().await;
 }

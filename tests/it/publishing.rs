@@ -10,9 +10,11 @@ use tokio::io::AsyncWriteExt as _;
 use uuid::Uuid;
 
 use crate::support::{
-    Forwarder, Place,
+    Place,
     community::{enveloped, message, said},
-    eventually, rollcall,
+    eventually,
+    proxy::Proxy,
+    rollcall,
 };
 
 fn file(lines: &[Vec<u8>]) -> NamedTempFile {
@@ -147,7 +149,7 @@ async fn raw_lines_are_published_as_they_are() {
 async fn broken_connections_lose_no_line() {
     let place = Place::new().await;
     let org = Uuid::new_v4();
-    let mut broker = Forwarder::to(place.settings.broker.url.expose());
+    let broker = Proxy::closed(place.settings.broker.url.expose()).await;
     let environment =
         [("AMQP_URL", broker.url()), ("ROLLCALL_RETRY__FIRST", "10ms"), ("ROLLCALL_RETRY__LONGEST", "300ms")];
     let mut child = rollcall(&place, &environment)

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::support::{
     Place, Replica,
-    community::{NOON, create_org, enveloped, message},
+    community::{NOON, create_org, enveloped, fail_at_odd, message},
     eventually,
 };
 
@@ -73,56 +73,12 @@ async fn every_reason_that_the_body_gives() {
     assert_eq!(keys, ["key"]);
 }
 
-/// Wherever the culprits stand among 500, the others' rows are what they would be without them.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_database_rejects_leaves_its_neighbours_alone() {
-    let place = Place::new().await;
-    let mut connection = place.connect().await;
-    sqlx::query("alter table activity_events add constraint no_poison check (message_text <> 'poison')")
-        .execute(&mut connection)
-        .await
-        .unwrap();
-    for culprits in [vec![0], vec![250], vec![499], vec![3, 4, 400]] {
-        let org = create_org(&mut connection).await;
-        let before = dead(&mut connection).await.len();
-        let body = |id: usize| {
-            let text = if culprits.contains(&id) { "poison" } else { "fine" };
-            let id = i64::try_from(id).unwrap() + 1;
-            enveloped(org, &message(id, 1 + id % 7, text))
-        };
-        place.publish((0..500).map(body)).await;
-        place.work_off(1, &[]).await;
-        let rows: i64 = sqlx::query_scalar("select count(*) from activity_events where org_id = $1")
-            .bind(org)
-            .fetch_one(&mut connection)
-            .await
-            .unwrap();
-        assert_eq!(usize::try_from(rows).unwrap(), 500 - culprits.len(), "{culprits:?}");
-        assert_eq!(dead(&mut connection).await.len(), before + culprits.len());
-    }
-    let details: Vec<(String, String)> =
-        sqlx::query_as("select distinct reason, detail from dead_letters").fetch_all(&mut connection).await.unwrap();
-    let detail = "SQLSTATE 23514, constraint no_poison, table activity_events";
-    assert_eq!(details, [("database_rejected".into(), detail.into())]);
-    place.assert_metrics_recompute().await;
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fault_of_unknown_kind_is_tried_a_bounded_number_of_times() {
     let place = Place::new().await;
     let mut connection = place.connect().await;
     let org = create_org(&mut connection).await;
-    sqlx::raw_sql(
-        "create sequence tries;
-         create function fail() returns trigger language plpgsql as $$ begin
-             if new.message_text = 'odd' then perform nextval('tries'); raise exception 'odd'; end if;
-             return new;
-         end $$;
-         create trigger fail before insert on activity_events for each row execute function fail();",
-    )
-    .execute(&mut connection)
-    .await
-    .unwrap();
+    fail_at_odd(&mut connection).await;
     place.publish((1..=50).map(|id| enveloped(org, &message(id, 1, if id == 25 { "odd" } else { "fine" })))).await;
     let replica = Replica::start(&place, &[("ROLLCALL_LIMITS__MAX_ATTEMPTS", "3"), ("ROLLCALL_RETRY__FIRST", "10ms")]);
     eventually("it is given up", async || dead(&mut place.connect().await).await.len() == 1).await;

@@ -42,6 +42,24 @@ pub fn enveloped(org: Uuid, update: &Value) -> (String, Vec<u8>) {
     (org.to_string(), json!({ "org_id": org, "update": update }).to_string().into_bytes())
 }
 
+/// Lets the database reject every message with the text `poison`, in a way that quotes the row.
+pub async fn reject_poison(connection: &mut PgConnection) {
+    let constraint = "alter table activity_events add constraint no_poison check (message_text not like '%poison%')";
+    sqlx::query(constraint).execute(connection).await.unwrap();
+}
+
+/// Lets the database fail at every message with the text `odd`, with an error of unknown kind that quotes the row.
+/// The sequence `tries` counts.
+pub async fn fail_at_odd(connection: &mut PgConnection) {
+    let trigger = "create sequence tries;
+         create function fail() returns trigger language plpgsql as $$ begin
+             if new.message_text like '%odd%' then perform nextval('tries'); raise exception 'odd: %', new; end if;
+             return new;
+         end $$;
+         create trigger fail before insert on activity_events for each row execute function fail();";
+    sqlx::raw_sql(trigger).execute(connection).await.unwrap();
+}
+
 /// Enveloped text messages with these update ids, of seven people.
 pub fn said(org: Uuid, update_ids: std::ops::RangeInclusive<i64>) -> impl Iterator<Item = (String, Vec<u8>)> {
     update_ids.map(move |id| enveloped(org, &message(id, 1 + id % 7, "hello")))

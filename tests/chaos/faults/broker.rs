@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use lapin::{Channel, Connection, ConnectionProperties, options::QueueDeleteOptions, types::FieldTable};
 use rollcall::{broker::Topology, servers::RabbitMqStop};
 
-use super::{Fault, WHILE, fault};
+use super::{Fault, WHILE, fault, signal};
 use crate::scene::Scene;
 
 #[derive(Debug, Clone, Copy)]
@@ -56,51 +56,50 @@ pub(super) fn all() -> Vec<Fault> {
 impl Act {
     pub(super) async fn happen(self, scene: &mut Scene) -> Result<(), String> {
         match self {
-            Self::Restart(how) => {
-                scene.wanted = 1;
-                scene.progress().await?;
-                // RabbitMQ 3.10.8 writes the name of a new quorum queue down only after half a second without
-                // other new ones; killed before, it forgets the queue and all that it confirmed.
-                tokio::time::sleep(Duration::from_secs(2).saturating_sub(scene.age())).await;
-                scene.publish_rest();
-                scene.progress().await?;
-                scene
-                    .with_servers(move |servers| {
-                        servers.stop_rabbitmq(how)?;
-                        servers.start_rabbitmq()
-                    })
-                    .await?;
-                scene.recovered(Instant::now()).await
-            }
-            Self::Freeze => {
-                scene.wanted = 1;
-                scene.progress().await?;
-                let pid = scene.with_servers(|servers| Ok(servers.rabbitmq_pid())).await?.to_string();
-                std::process::Command::new("kill").args(["-STOP", &pid]).status().unwrap();
-                tokio::time::sleep(Duration::from_secs(3)).await;
-                std::process::Command::new("kill").args(["-CONT", &pid]).status().unwrap();
-                scene.recovered(Instant::now()).await
-            }
+            Self::Restart(how) => scene.strike(1, async |scene| restart(scene, how).await).await,
+            Self::Freeze => scene.strike(1, freeze).await,
             Self::CloseConnections => {
-                scene.wanted = 1;
-                scene.publish_rest();
-                control(scene, ["close_all_connections", "chaos"]).await?;
-                scene.recovered(Instant::now()).await
+                let close = async |scene: &mut Scene| {
+                    scene.publish_rest();
+                    control(scene, ["close_all_connections", "chaos"]).await
+                };
+                scene.strike(1, close).await
             }
             Self::Alarm { on, off } => {
-                scene.wanted = 1;
-                scene.progress().await?;
-                control(scene, on).await?;
-                scene.publish_rest();
-                tokio::time::sleep(WHILE).await;
-                control(scene, off).await?;
-                scene.recovered(Instant::now()).await
+                let alarm = async |scene: &mut Scene| {
+                    control(scene, on).await?;
+                    scene.publish_rest();
+                    tokio::time::sleep(WHILE).await;
+                    control(scene, off).await
+                };
+                scene.strike(1, alarm).await
             }
             Self::ConsumerTimeout => consumer_timeout(scene).await,
             Self::DeleteEvents | Self::DeleteDead => delete(scene, self).await,
             Self::Unbind => unbind(scene).await,
         }
     }
+}
+
+async fn restart(scene: &mut Scene, how: RabbitMqStop) -> Result<(), String> {
+    // A new quorum queue's name is written down only after half a second without other new ones; killed before,
+    // RabbitMQ forgets the queue and all that it confirmed.
+    tokio::time::sleep(Duration::from_secs(2).saturating_sub(scene.age())).await;
+    scene.publish_rest();
+    scene.progress().await?;
+    let restarting = scene.with_servers(move |servers| {
+        servers.stop_rabbitmq(how)?;
+        servers.start_rabbitmq()
+    });
+    restarting.await
+}
+
+async fn freeze(scene: &mut Scene) -> Result<(), String> {
+    let pid = scene.with_servers(|servers| Ok(servers.rabbitmq_pid())).await?;
+    signal("STOP", pid);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    signal("CONT", pid);
+    Ok(())
 }
 
 async fn control(scene: &Scene, arguments: [&'static str; 2]) -> Result<(), String> {
@@ -152,16 +151,14 @@ async fn delete(scene: &mut Scene, act: Act) -> Result<(), String> {
 }
 
 async fn unbind(scene: &mut Scene) -> Result<(), String> {
-    scene.wanted = 3;
     let topology = Topology::new(&scene.place.settings.broker);
-    for _ in 0..3 {
-        scene.progress().await?;
+    let (queue, exchange) = (topology.dead_queue(), topology.dead_exchange());
+    let unbind = async |scene: &mut Scene| {
         let (connection, channel) = channel(scene).await;
-        let (queue, exchange) = (topology.dead_queue(), topology.dead_exchange());
-        let unbound = channel.queue_unbind(queue.into(), exchange.into(), "".into(), FieldTable::default());
-        unbound.await.unwrap();
+        let (queue, exchange) = (queue.as_str().into(), exchange.as_str().into());
+        channel.queue_unbind(queue, exchange, "".into(), FieldTable::default()).await.unwrap();
         connection.close(200, "bye".into()).await.unwrap();
-        scene.recovered(Instant::now()).await?;
-    }
-    Ok(())
+        Ok(())
+    };
+    scene.strike(3, unbind).await
 }

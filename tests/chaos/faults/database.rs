@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rollcall::servers::PostgresStop;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
-use super::{Fault, TIMES, WHILE, fault};
+use super::{Fault, TIMES, WHILE, fault, signal};
 use crate::scene::{PATIENCE, Scene};
 
 #[derive(Debug, Clone, Copy)]
@@ -97,75 +97,54 @@ impl Act {
     pub(super) async fn happen(self, scene: &mut Scene) -> Result<(), String> {
         match self {
             Self::Restart(how) => {
-                scene.wanted = 1;
-                scene.progress().await?;
-                scene
-                    .with_servers(move |servers| {
+                let restart = async |scene: &mut Scene| {
+                    let restarting = scene.with_servers(move |servers| {
                         servers.stop_postgres(how)?;
                         servers.start_postgres()
-                    })
-                    .await?;
-                scene.recovered(Instant::now()).await
+                    });
+                    restarting.await
+                };
+                scene.strike(1, restart).await
             }
-            Self::KillBackend => {
-                scene.wanted = 1;
-                scene.progress().await?;
-                let query =
-                    "select pid from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()
-                    and application_name = 'rollcall'";
-                let pid: i32 = sqlx::query_scalar(query).fetch_one(&mut superuser(scene).await).await.unwrap();
-                std::process::Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
-                scene.recovered(Instant::now()).await
-            }
-            Self::TerminateBackends => {
-                scene.wanted = TIMES;
-                for _ in 0..TIMES {
-                    scene.progress().await?;
-                    terminate_backends(scene).await;
-                    scene.recovered(Instant::now()).await?;
-                }
-                Ok(())
-            }
+            Self::KillBackend => scene.strike(1, async |scene| kill_backend(scene).await).await,
+            Self::TerminateBackends => scene.strike(TIMES, async |scene| terminate_backends(scene).await).await,
             Self::Raise(codes) => raise(scene, codes).await,
-            Self::Locked => {
-                scene.wanted = 2;
-                for _ in 0..2 {
-                    scene.progress().await?;
-                    let mut connection = superuser(scene).await;
-                    let lock = "begin; lock table org_telegram_groups in exclusive mode";
-                    sqlx::raw_sql(lock).execute(&mut connection).await.unwrap();
-                    tokio::time::sleep(WHILE).await;
-                    sqlx::raw_sql("rollback").execute(&mut connection).await.unwrap();
-                    scene.recovered(Instant::now()).await?;
-                }
-                Ok(())
-            }
+            Self::Locked => scene.strike(2, async |scene| lock_for(scene, "org_telegram_groups", WHILE).await).await,
+            // Shorter than a worker waits for a lock.
             Self::Crowd => {
-                scene.wanted = 2 * TIMES;
-                for _ in 0..2 * TIMES {
-                    let mut connection = superuser(scene).await;
-                    let lock = "begin; lock table participants in exclusive mode";
-                    sqlx::raw_sql(lock).execute(&mut connection).await.unwrap();
-                    // Shorter than a worker waits for a lock.
-                    tokio::time::sleep(Duration::from_millis(250)).await;
-                    let since = Instant::now();
-                    sqlx::raw_sql("rollback").execute(&mut connection).await.unwrap();
-                    scene.recovered(since).await?;
-                }
-                Ok(())
+                let short = Duration::from_millis(250);
+                scene.strike(2 * TIMES, async |scene| lock_for(scene, "participants", short).await).await
             }
             Self::Slow => slow(scene).await,
             Self::Changed { there, back } => {
-                scene.wanted = 1;
-                scene.progress().await?;
-                change(scene, there).await;
-                terminate_backends(scene).await;
-                tokio::time::sleep(WHILE).await;
-                change(scene, back).await;
-                scene.recovered(Instant::now()).await
+                let change_and_back = async |scene: &mut Scene| {
+                    change(scene, there).await;
+                    terminate_backends(scene).await?;
+                    tokio::time::sleep(WHILE).await;
+                    change(scene, back).await;
+                    Ok(())
+                };
+                scene.strike(1, change_and_back).await
             }
         }
     }
+}
+
+async fn kill_backend(scene: &Scene) -> Result<(), String> {
+    let query = "select pid from pg_stat_activity
+        where datname = current_database() and pid <> pg_backend_pid() and application_name = 'rollcall'";
+    let pid: i32 = sqlx::query_scalar(query).fetch_one(&mut superuser(scene).await).await.unwrap();
+    signal("KILL", pid.unsigned_abs());
+    Ok(())
+}
+
+async fn lock_for(scene: &Scene, table: &str, time: Duration) -> Result<(), String> {
+    let mut connection = superuser(scene).await;
+    let lock = AssertSqlSafe(format!("begin; lock table {table} in exclusive mode"));
+    sqlx::raw_sql(lock).execute(&mut connection).await.unwrap();
+    tokio::time::sleep(time).await;
+    sqlx::raw_sql("rollback").execute(&mut connection).await.unwrap();
+    Ok(())
 }
 
 async fn superuser(scene: &Scene) -> PgConnection {
@@ -180,10 +159,11 @@ async fn change(scene: &Scene, statement: &str) {
     sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut superuser(scene).await).await.unwrap();
 }
 
-async fn terminate_backends(scene: &Scene) {
+async fn terminate_backends(scene: &Scene) -> Result<(), String> {
     let query = "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database()
         and application_name = 'rollcall'";
     sqlx::query(query).execute(&mut superuser(scene).await).await.unwrap();
+    Ok(())
 }
 
 /// Transactions that fail.

@@ -121,6 +121,11 @@ impl Fault {
     }
 }
 
+fn signal(name: &str, pid: u32) {
+    let sent = std::process::Command::new("kill").args(["-s", name, &pid.to_string()]).status();
+    assert!(sent.is_ok_and(|status| status.success()), "no process {pid}");
+}
+
 const fn is_of_the_database(point: Point) -> bool {
     matches!(point, Point::Begin | Point::Begun | Point::Statement | Point::Commit | Point::Committed)
 }

@@ -77,20 +77,22 @@ impl Act {
             }
             Self::HalfOpen(point) => half_open(scene, point).await,
             Self::Silent(way) => {
-                scene.wanted = 1;
-                scene.progress().await?;
-                way.of(scene).swallow(true);
-                tokio::time::sleep(WHILE).await;
-                way.of(scene).swallow(false);
-                scene.recovered(Instant::now()).await
+                let silence = async |scene: &mut Scene| {
+                    way.of(scene).swallow(true);
+                    tokio::time::sleep(WHILE).await;
+                    way.of(scene).swallow(false);
+                    Ok(())
+                };
+                scene.strike(1, silence).await
             }
             Self::Refused(way) => {
-                scene.wanted = 1;
-                scene.progress().await?;
-                way.of(scene).close().await;
-                tokio::time::sleep(WHILE).await;
-                way.of(scene).open().await;
-                scene.recovered(Instant::now()).await
+                let refuse = async |scene: &mut Scene| {
+                    way.of(scene).close().await;
+                    tokio::time::sleep(WHILE).await;
+                    way.of(scene).open().await;
+                    Ok(())
+                };
+                scene.strike(1, refuse).await
             }
             Self::CutAnything => {
                 for deed in [Deed::Cut, Deed::Reset] {

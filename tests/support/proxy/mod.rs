@@ -50,6 +50,13 @@ impl Proxy {
         Self { url: address.by_way_of(port), port, road, listening }
     }
 
+    /// As [`Self::to`], closed at first: nothing listens.
+    pub async fn closed(url: &str) -> Self {
+        let proxy = Self::to(url).await;
+        proxy.close().await;
+        proxy
+    }
+
     /// The server's URL by way of this port.
     pub fn url(&self) -> &str {
         &self.url

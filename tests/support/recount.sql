@@ -9,12 +9,12 @@ with recount as (
     from activity_events a join organizations o on o.id = a.org_id
     group by 1, 2, 3
 )
-select count(*) filter (where coalesce(m.message_count, 0) > coalesce(r.messages, 0)
+select count(*) filter (where r.messages is null or coalesce(m.message_count, 0) > coalesce(r.messages, 0)
                            or coalesce(m.reply_count, 0) > coalesce(r.replies, 0)
                            or coalesce(m.dau, 0) > coalesce(r.writers, 0)
                            or coalesce(m.join_count, 0) > coalesce(r.joined, 0)
                            or coalesce(m.leave_count, 0) > coalesce(r.gone, 0)),
-       count(*) filter (where coalesce(m.message_count, 0) < coalesce(r.messages, 0)
+       count(*) filter (where m.message_count is null or coalesce(m.message_count, 0) < coalesce(r.messages, 0)
                            or coalesce(m.reply_count, 0) < coalesce(r.replies, 0)
                            or coalesce(m.dau, 0) < coalesce(r.writers, 0)
                            or coalesce(m.join_count, 0) < coalesce(r.joined, 0)
