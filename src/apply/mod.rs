@@ -14,6 +14,7 @@ use crate::{
     sabotage::{Bug, is_on},
     settings,
 };
+pub(crate) use statements::{find_activity, find_organizations, lock_out};
 
 /// A connection that writes, opened when needed and given up after any error.
 #[derive(Debug)]
@@ -21,6 +22,9 @@ pub struct Lane {
     settings: settings::Database,
     connection: Option<PgConnection>,
 }
+
+/// The organizations that have a chat as an active group.
+pub type Chats = HashMap<i64, Vec<Uuid>>;
 
 /// What became of the organizations of a transaction. Those in neither set were committed.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -45,17 +49,7 @@ impl Lane {
     /// Nothing was written, or, where the connection broke at the commit, perhaps all was: trying again
     /// is right in both cases.
     pub async fn apply(&mut self, facts: &[(Uuid, &Fact)]) -> Result<Applied, Fault> {
-        self.transaction(async |transaction| {
-            let orgs: HashSet<_> = facts.iter().map(|&(org, _)| org).collect();
-            let free = statements::lock_resolvers(transaction, &orgs).await?;
-            let known = statements::find_organizations(transaction, &free).await?;
-            let plan = Plan::fold(facts.iter().copied().filter(|(org, _)| known.contains(org)));
-            write(transaction, &plan).await?;
-            let unknown = free.difference(&known).copied().collect();
-            let busy = orgs.difference(&free).copied().collect();
-            Ok(Applied { unknown, busy })
-        })
-        .await
+        self.transaction(async |transaction| apply(transaction, facts).await).await
     }
 
     /// The organizations that have these chats as active groups.
@@ -63,15 +57,8 @@ impl Lane {
     /// # Errors
     ///
     /// When they could not be read.
-    pub async fn route(&mut self, chats: &[i64]) -> Result<HashMap<i64, Vec<Uuid>>, Fault> {
-        self.bounded(async |connection| {
-            let mut orgs = HashMap::<_, Vec<_>>::new();
-            for (chat, org) in statements::find_active_groups(connection, chats).await? {
-                orgs.entry(chat).or_default().push(org);
-            }
-            Ok(orgs)
-        })
-        .await
+    pub async fn route(&mut self, chats: &[i64]) -> Result<Chats, Fault> {
+        self.bounded(async |connection| route(connection, chats).await).await
     }
 
     /// Runs something in a transaction, and commits it.
@@ -97,6 +84,20 @@ impl Lane {
         .await?
     }
 
+    /// Runs something in a transaction, and takes it back.
+    pub(crate) async fn trial<T>(
+        &mut self,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        self.bounded(async |connection| {
+            let mut transaction = connection.begin().await?;
+            let done = work(&mut transaction).await?;
+            transaction.rollback().await?;
+            Ok(done)
+        })
+        .await
+    }
+
     /// Runs something on the connection. It is kept only after success: what an error or the time limit
     /// leaves behind on it is never found by the next transaction.
     async fn bounded<T>(&mut self, work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Fault>) -> Result<T, Fault> {
@@ -112,6 +113,35 @@ impl Lane {
     }
 }
 
+/// Writes the facts, each with its organization, in any order, within a transaction that the caller began.
+///
+/// # Errors
+///
+/// When something was not written; then nothing of the transaction may be committed.
+pub async fn apply(transaction: &mut PgConnection, facts: &[(Uuid, &Fact)]) -> Result<Applied, Fault> {
+    let orgs: HashSet<_> = facts.iter().map(|&(org, _)| org).collect();
+    let free = statements::lock_resolvers(transaction, &orgs).await?;
+    let known = find_organizations(transaction, &free).await?;
+    let plan = Plan::fold(facts.iter().copied().filter(|(org, _)| known.contains(org)));
+    write(transaction, &plan).await?;
+    let unknown = free.difference(&known).copied().collect();
+    let busy = orgs.difference(&free).copied().collect();
+    Ok(Applied { unknown, busy })
+}
+
+/// The organizations that have these chats as active groups.
+///
+/// # Errors
+///
+/// When they could not be read.
+pub async fn route(connection: &mut PgConnection, chats: &[i64]) -> Result<Chats, Fault> {
+    let mut orgs = Chats::new();
+    for (chat, org) in statements::find_active_groups(connection, chats).await? {
+        orgs.entry(chat).or_default().push(org);
+    }
+    Ok(orgs)
+}
+
 /// Always the same order of tables, each sorted by key: two replicas that write the same rows wait for
 /// each other, but never in a circle.
 async fn write(connection: &mut PgConnection, plan: &Plan<'_>) -> Result<(), Fault> {
@@ -119,7 +149,7 @@ async fn write(connection: &mut PgConnection, plan: &Plan<'_>) -> Result<(), Fau
         return Ok(());
     }
     let resolution = statements::resolve_participants(connection, plan).await?;
-    let unresolved = || Fault::Unknown("a user did not resolve to a participant".into());
+    let unresolved = || Fault::Unknown("a user did not resolve to a participant".into(), None);
     let memberships = plan.memberships(&resolution).ok_or_else(unresolved)?;
     statements::write_memberships(connection, &memberships).await?;
     let mut added = statements::insert_activity(connection, &plan.activity, &resolution).await?;

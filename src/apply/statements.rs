@@ -1,6 +1,6 @@
 //! The statements: a set of rows each, as arrays through `unnest`, one cached plan for any size.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -70,12 +70,45 @@ pub(super) async fn lock_resolvers(
     Ok(orgs.iter().filter(|org| locked.contains(&resolver_slot(org))).copied().collect())
 }
 
+/// Keeps workers and merges of people out of these organizations until the end of the transaction; they wait.
+pub(crate) async fn lock_out(connection: &mut PgConnection, orgs: impl IntoIterator<Item = Uuid>) -> Result<(), Fault> {
+    let slots: BTreeSet<i32> = orgs.into_iter().map(|org| resolver_slot(&org)).collect();
+    for slot in slots {
+        let query = sqlx::query("select pg_advisory_xact_lock(1919904876, $1)").bind(slot);
+        query.execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// Which of these rows of `activity_events` are there.
+pub(crate) async fn find_activity(
+    connection: &mut PgConnection,
+    keys: &BTreeSet<ActivityKey>,
+) -> Result<BTreeSet<ActivityKey>, Fault> {
+    columns!(keys => |&(org, chat, event_type, source, user)| {
+        orgs: Uuid = org,
+        chats: i64 = chat,
+        event_types: &str = event_type,
+        sources: i64 = source,
+        users: i64 = user,
+    });
+    let query = sqlx::query_scalar(include_str!("sql/find_activity.sql"))
+        .bind(orgs)
+        .bind(chats)
+        .bind(event_types)
+        .bind(sources)
+        .bind(users);
+    let found: HashSet<i64> = query.fetch_all(connection).await?.into_iter().collect();
+    Ok(keys.iter().zip(1..).filter(|(_, position)| found.contains(position)).map(|(key, _)| *key).collect())
+}
+
 /// The same as the SQL function `rollcall_resolver_slot`.
 fn resolver_slot(org: &Uuid) -> i32 {
     i32::from(org.as_bytes()[15])
 }
 
-pub(super) async fn find_organizations(
+/// Which of these organizations exist.
+pub(crate) async fn find_organizations(
     connection: &mut PgConnection,
     orgs: &HashSet<Uuid>,
 ) -> Result<HashSet<Uuid>, Fault> {

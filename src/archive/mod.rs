@@ -2,18 +2,22 @@
 //!
 //! The queue holds them while the database is away. A letter that comes twice is one row.
 
+mod retention;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use futures_util::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+pub use retention::sweep;
+
 use crate::{
     apply::Lane,
     broker,
     consume::{DeadIntake, DeadLetter, Delivery, Intake},
     database::Fault,
-    decode::{self, Refusal},
+    decode::{self, Kind, Refusal},
     retry::Backoff,
     sabotage::{Bug, is_on},
     settings::Settings,
@@ -98,7 +102,7 @@ impl Archivist {
         intake.inner().ack_surely(&[]).await
     }
 
-    /// One row per body, the latest reason wins; sorted, so that two replicas cannot deadlock.
+    /// One row per body, the latest reason wins.
     fn fold(&self, letters: Vec<DeadLetter>) -> BTreeMap<Vec<u8>, Row> {
         let mut rows = BTreeMap::<_, Row>::new();
         for DeadLetter { delivery, refusal, headers } in letters {
@@ -136,6 +140,14 @@ impl Archivist {
         let query = sqlx::query(include_str!("sql/insert_dead_letters.sql"))
             .bind(values().map(|row| row.refusal.reason.code()).collect::<Vec<_>>())
             .bind(values().map(|row| row.refusal.detail.as_str()).collect::<Vec<_>>())
+            .bind(
+                values()
+                    .map(|row| Some(row.refusal.kind.name()).filter(|_| row.refusal.kind != Kind::None))
+                    .collect::<Vec<_>>(),
+            )
+            .bind(values().map(|row| row.refusal.culprit.path()).collect::<Vec<_>>())
+            .bind(values().map(|row| row.refusal.culprit.sqlstate()).collect::<Vec<_>>())
+            .bind(values().map(|row| row.refusal.culprit.constraint()).collect::<Vec<_>>())
             .bind(values().map(|row| row.org).collect::<Vec<_>>())
             .bind(values().map(|row| row.routing_key.as_str()).collect::<Vec<_>>())
             .bind(values().map(|row| row.headers.as_str()).collect::<Vec<_>>())

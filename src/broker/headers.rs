@@ -8,16 +8,26 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     clock::Milliseconds,
-    decode::{Reason, Refusal},
+    decode::{Culprit, Kind, Reason, Refusal},
 };
 
 const REASON: &str = "x-rollcall-reason";
 const DETAIL: &str = "x-rollcall-detail";
+const KIND: &str = "x-rollcall-kind";
+const PATH: &str = "x-rollcall-path";
+const SQLSTATE: &str = "x-rollcall-sqlstate";
+const CONSTRAINT: &str = "x-rollcall-constraint";
 /// The name that the broker's own interceptor for timestamps gives it.
 const PUBLISHED_AT: &str = "timestamp_in_ms";
 
 /// A frame holds 128 KiB of headers, and the broker adds some of its own on redelivery.
 const MAX_DETAIL_BYTES: usize = 2048;
+/// Of a path or a constraint; PostgreSQL's names are shorter.
+const MAX_NAME_BYTES: usize = 100;
+
+fn cut(text: &str, max_bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(max_bytes)]
+}
 
 /// The headers of what rollcall publishes, with the reason if it is a dead letter.
 #[must_use]
@@ -25,9 +35,24 @@ pub fn own_headers(published_at: Milliseconds, refusal: Option<&Refusal>) -> Fie
     let mut headers = FieldTable::default();
     headers.insert(PUBLISHED_AT.into(), AMQPValue::LongLongInt(published_at));
     let Some(refusal) = refusal else { return headers };
-    let detail = &refusal.detail[..refusal.detail.floor_char_boundary(MAX_DETAIL_BYTES)];
-    headers.insert(REASON.into(), AMQPValue::LongString(refusal.reason.code().into()));
-    headers.insert(DETAIL.into(), AMQPValue::LongString(detail.into()));
+    let mut tell = |name: &str, text: &str| {
+        headers.insert(name.into(), AMQPValue::LongString(text.into()));
+    };
+    tell(REASON, refusal.reason.code());
+    tell(DETAIL, cut(&refusal.detail, MAX_DETAIL_BYTES));
+    if refusal.kind != Kind::None {
+        tell(KIND, refusal.kind.name());
+    }
+    match &refusal.culprit {
+        Culprit::Whole => {}
+        Culprit::Path(path) => tell(PATH, path),
+        Culprit::Rejection { sqlstate, constraint } => {
+            tell(SQLSTATE, sqlstate);
+            if let Some(constraint) = constraint {
+                tell(CONSTRAINT, constraint);
+            }
+        }
+    }
     headers
 }
 
@@ -37,7 +62,16 @@ pub fn refusal(headers: &FieldTable) -> Refusal {
     let text = |name: &str| headers.inner().get(name).map(scalar).and_then(|value| value.as_str().map(str::to_owned));
     let detail = text(DETAIL).unwrap_or_default();
     match text(REASON).and_then(|code| code.parse().ok()) {
-        Some(reason) => Refusal::new(reason, detail),
+        Some(reason) => {
+            let kind = text(KIND).and_then(|name| name.parse().ok()).unwrap_or(Kind::None);
+            let name = |header| text(header).map(|name| cut(&name, MAX_NAME_BYTES).to_owned());
+            let culprit = match (name(PATH), name(SQLSTATE)) {
+                (Some(path), _) => Culprit::Path(path),
+                (None, Some(sqlstate)) => Culprit::Rejection { sqlstate, constraint: name(CONSTRAINT) },
+                (None, None) => Culprit::Whole,
+            };
+            Refusal { kind, culprit, ..Refusal::new(reason, detail) }
+        }
         None => Refusal::new(
             Reason::Foreign,
             if detail.is_empty() { "without a reason that rollcall gives".into() } else { detail },
@@ -121,6 +155,11 @@ mod tests {
     fn a_refusal_survives_the_headers() {
         for reason in Reason::ALL {
             let told = Refusal::new(reason, "message_id is missing");
+            assert_eq!(refusal(&own_headers(1, Some(&told))), told);
+        }
+        let constraint = Some("participants_pkey".to_owned());
+        for culprit in [Culprit::Path("chat.id".into()), Culprit::Rejection { sqlstate: "23505".into(), constraint }] {
+            let told = Refusal { kind: Kind::Edit, culprit, ..Refusal::new(Reason::InvalidEvent, "x") };
             assert_eq!(refusal(&own_headers(1, Some(&told))), told);
         }
     }

@@ -74,10 +74,15 @@ impl<'a, N: FnMut(Notice)> Outbox<'a, N> {
     }
 
     /// Waits until all is published.
-    pub async fn finish(mut self) {
+    pub async fn flush(&mut self) {
         while !self.window.is_empty() {
             self.confirm_first().await;
         }
+    }
+
+    /// Waits until all is published, and closes the connection.
+    pub async fn finish(mut self) {
+        self.flush().await;
         if let Some(publisher) = self.publisher {
             publisher.close().await;
         }

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod check;
+mod dead;
 mod demo;
 mod migrate;
 mod publish;
@@ -47,6 +48,9 @@ enum Command {
     Check(check::Args),
     /// Publish events, one JSON object a line
     Publish(publish::Args),
+    /// Look after dead letters: see what failed and why, replay it, give it up
+    #[command(subcommand)]
+    Dead(dead::Command),
     /// Show the whole job on private servers and leave nothing behind
     Demo(demo::Args),
     /// Run private PostgreSQL and RabbitMQ servers for development until stdin ends or Ctrl-C
@@ -65,6 +69,9 @@ impl Cli {
             Command::Servers(args) => servers::run(args).await.remedy("the lines above say what was being done"),
             Command::Demo(args) => demo::run(&args).await,
             Command::Run => run::run(self.sources.settings()?).await,
+            // Needs no settings, and must not fail for want of them.
+            Command::Dead(dead::Command::Decode) => dead::decode(),
+            Command::Dead(command) => dead::run(&*self.sources.settings()?, command).await,
             Command::Migrate => migrate::run(&*self.sources.settings()?).await,
             Command::Check(args) => check::run(&*self.sources.settings()?, &args).await,
             Command::Publish(args) => publish::run(&self.sources.settings()?, &args).await,

@@ -12,7 +12,7 @@ use super::needs_broker;
 use crate::{
     broker::{Message, Notice, Outbox},
     clock,
-    decode::{self, Limits, Refusal},
+    decode::{self, Limits},
     failure::{Failure, Remedy as _},
     lines::{Line, Lines},
     settings::Settings,
@@ -100,11 +100,7 @@ pub(super) async fn publish(
         }
     });
     let mut lines = Lines::new(input);
-    let limits = Limits {
-        max_body_bytes: settings.limits.max_body_bytes,
-        max_clock_skew: settings.limits.max_clock_skew,
-        store_text: true,
-    };
+    let limits = Limits::from(&settings.limits);
     while let Some(Line { number, body }) =
         lines.next().await.remedy("the input could not be read to its end; publish it again, nothing counts twice")?
     {
@@ -136,7 +132,7 @@ fn judge(body: Option<Vec<u8>>, limits: &Limits, raw: bool) -> Result<Option<(St
     match decoded {
         Err(_) if raw => Ok(Some((routing_key, body))),
         Err(_) if body.is_empty() => Ok(None),
-        Err(Refusal { reason, detail }) => Err(format!("{reason}: {detail}")),
+        Err(refusal) => Err(refusal.to_string()),
         Ok(_) => Ok(Some((routing_key, body))),
     }
 }

@@ -45,6 +45,12 @@ pub(super) async fn run(settings: Arc<Settings>) -> Result<(), Failure> {
         archivist.await;
         Ok(())
     });
+    let (retention, retention_stop) = (Arc::clone(&settings), stop.clone());
+    let metrics = Arc::clone(&status);
+    tasks.spawn(async move {
+        archive::sweep(&retention, &metrics, retention_stop).await;
+        Ok(())
+    });
     tasks.spawn(http::serve(listener, Arc::clone(&status), stop.clone()));
 
     let mut failure = None;

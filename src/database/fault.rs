@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use crate::sabotage::{Bug, is_on};
+use crate::{
+    decode::{Culprit, Reason, Refusal},
+    sabotage::{Bug, is_on},
+};
 
 /// What to do about an error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -18,13 +21,13 @@ pub enum Fault {
     Conflict(String),
     /// It took too long: try less at once.
     #[error("database timeout: {0}")]
-    Timeout(String),
+    Timeout(Rejection),
     /// The data cannot be stored: find the culprit.
     #[error("database rejected the data: {0}")]
     Data(Rejection),
     /// None of these: try some times.
     #[error("database error: {0}")]
-    Unknown(String),
+    Unknown(String, Option<Rejection>),
 }
 
 /// The kind of a fault, for counting.
@@ -91,6 +94,19 @@ impl fmt::Display for Rejection {
     }
 }
 
+impl From<&Rejection> for Culprit {
+    fn from(rejection: &Rejection) -> Self {
+        Self::Rejection { sqlstate: rejection.sqlstate.clone(), constraint: rejection.constraint.clone() }
+    }
+}
+
+impl From<&Rejection> for Refusal {
+    /// For an event that stood alone.
+    fn from(rejection: &Rejection) -> Self {
+        Self { culprit: rejection.into(), ..Self::new(Reason::DatabaseRejected, rejection.to_string()) }
+    }
+}
+
 impl From<sqlx::Error> for Fault {
     fn from(error: sqlx::Error) -> Self {
         let Some(server) = error.as_database_error() else {
@@ -102,7 +118,7 @@ impl From<sqlx::Error> for Fault {
                 }
                 sqlx::Error::Configuration(_) => Self::Setup("connection settings".into()),
                 // The remaining kinds may quote values.
-                _ => Self::Unknown("unexpected answer".into()),
+                _ => Self::Unknown("unexpected answer".into(), None),
             };
         };
         let sqlstate = server.code().map(std::borrow::Cow::into_owned).unwrap_or_default();
@@ -120,9 +136,9 @@ impl Fault {
         let told = rejection.to_string();
         match rejection.sqlstate.as_str() {
             "25006" if is_on(Bug::ReadOnlyIsData) => Self::Data(rejection),
-            "53100" if is_on(Bug::FullDiskIsUnknown) => Self::Unknown(told),
+            "53100" if is_on(Bug::FullDiskIsUnknown) => Self::Unknown(told, Some(rejection)),
             "40001" | "40P01" | "40003" | "55P03" => Self::Conflict(told),
-            "57014" => Self::Timeout(told),
+            "57014" => Self::Timeout(rejection),
             // read-only: a failover is under way; 25P02: the connection is stale
             "25006" | "25P02" | "25P03" | "08P01" | "58030" => Self::Outage(told),
             "0A000" => Self::Setup(told),
@@ -130,7 +146,7 @@ impl Fault {
                 "08" | "53" | "57" => Self::Outage(told),
                 "26" | "28" | "3D" | "3F" | "42" => Self::Setup(told),
                 "22" | "23" | "54" => Self::Data(rejection),
-                _ => Self::Unknown(told),
+                _ => Self::Unknown(told, Some(rejection)),
             },
         }
     }
@@ -144,7 +160,16 @@ impl Fault {
             Self::Conflict(_) => FaultKind::Conflict,
             Self::Timeout(_) => FaultKind::Timeout,
             Self::Data(_) => FaultKind::Data,
-            Self::Unknown(_) => FaultKind::Unknown,
+            Self::Unknown(..) => FaultKind::Unknown,
+        }
+    }
+
+    /// What the server told, where it is not about the server itself.
+    #[must_use]
+    pub const fn rejection(&self) -> Option<&Rejection> {
+        match self {
+            Self::Data(rejection) | Self::Timeout(rejection) | Self::Unknown(_, Some(rejection)) => Some(rejection),
+            _ => None,
         }
     }
 
@@ -189,7 +214,7 @@ mod tests {
             assert!(matches!(fault(state), Fault::Conflict(_)), "{state}");
         }
         assert!(matches!(fault("57014"), Fault::Timeout(_)));
-        assert!(matches!(fault("XX000"), Fault::Unknown(_)));
-        assert!(matches!(fault(""), Fault::Unknown(_)));
+        assert!(matches!(fault("XX000"), Fault::Unknown(..)));
+        assert!(matches!(fault(""), Fault::Unknown(..)));
     }
 }

@@ -75,7 +75,7 @@ impl<'a> Body<'a> {
             return Ok(Envelope { org: None, update });
         }
         let org = self.org_id.required("org_id")?;
-        let org = parse_uuid(&org).ok_or_else(|| Refusal::new(Reason::InvalidEnvelope, "org_id is no UUID"))?;
+        let org = parse_uuid(&org).ok_or_else(|| Refusal::at(Reason::InvalidEnvelope, "org_id", "is no UUID"))?;
         Ok(Envelope { org: Some(org), update: self.update.required("update")? })
     }
 }

@@ -42,12 +42,12 @@ impl<T> Field<T> {
 
     /// The value, which has to be there.
     pub(super) fn required(self, path: &str) -> Result<T, Refusal> {
-        self.optional(path)?.ok_or_else(|| Refusal::new(Reason::InvalidEnvelope, format!("{path} is missing")))
+        self.optional(path)?.ok_or_else(|| Refusal::at(Reason::InvalidEnvelope, path, "is missing"))
     }
 }
 
 fn wrong(path: &str) -> Refusal {
-    Refusal::new(Reason::InvalidEnvelope, format!("{path} has the wrong type or is given twice"))
+    Refusal::at(Reason::InvalidEnvelope, path, "has the wrong type or is given twice")
 }
 
 impl<'a, T: Value<'a>> Field<T> {

@@ -11,13 +11,13 @@ mod repair;
 mod shape;
 mod update;
 
-use std::time::Duration;
+use std::{str::FromStr, time::Duration};
 
 use uuid::Uuid;
 
 pub use envelope::org_of;
 pub use fact::{Chat, ChatKind, Fact, Message, Profile, User, Version, What};
-pub use refusal::{Reason, Refusal};
+pub use refusal::{Culprit, Reason, Refusal};
 
 /// Unix time in whole seconds.
 pub type Seconds = i64;
@@ -64,6 +64,19 @@ impl Kind {
         }
     }
 }
+
+impl FromStr for Kind {
+    type Err = UnknownKind;
+
+    fn from_str(name: &str) -> Result<Self, UnknownKind> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name).ok_or(UnknownKind)
+    }
+}
+
+/// A name that no kind has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no kind of event")]
+pub struct UnknownKind;
 
 /// A body that can be applied.
 #[derive(Debug, Clone, PartialEq, Eq)]

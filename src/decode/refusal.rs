@@ -1,6 +1,9 @@
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::Kind;
 
 /// Why an event went to the dead letters: the closed list of reason codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -75,6 +78,35 @@ impl FromStr for Reason {
     }
 }
 
+impl Culprit {
+    /// The member that is wrong.
+    #[must_use]
+    pub fn path(&self) -> Option<&str> {
+        match self {
+            Self::Path(path) => Some(path),
+            _ => None,
+        }
+    }
+
+    /// What `PostgreSQL` said.
+    #[must_use]
+    pub fn sqlstate(&self) -> Option<&str> {
+        match self {
+            Self::Rejection { sqlstate, .. } => Some(sqlstate),
+            _ => None,
+        }
+    }
+
+    /// The constraint that `PostgreSQL` named.
+    #[must_use]
+    pub fn constraint(&self) -> Option<&str> {
+        match self {
+            Self::Rejection { constraint, .. } => constraint.as_deref(),
+            _ => None,
+        }
+    }
+}
+
 /// A code that is not on the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no reason code of a dead letter")]
@@ -88,12 +120,51 @@ pub struct Refusal {
     pub reason: Reason,
     /// What exactly, for people: paths, numbers, SQLSTATEs; never a name or a text.
     pub detail: String,
+    /// What the event tells of, where somebody could look.
+    pub kind: Kind,
+    /// What is at fault, as far as letters with the same trouble have it in common.
+    pub culprit: Culprit,
+}
+
+/// What an event was refused over.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub enum Culprit {
+    /// The body as a whole, or its organization.
+    #[default]
+    Whole,
+    /// A member of the update, like `chat.id` or `new_chat_members[]`.
+    Path(String),
+    /// What `PostgreSQL` would not store.
+    Rejection {
+        /// Five characters.
+        sqlstate: String,
+        /// The constraint, where one is violated.
+        constraint: Option<String>,
+    },
 }
 
 impl Refusal {
     /// Makes a refusal.
     pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
-        Self { reason, detail: detail.into() }
+        Self { reason, detail: detail.into(), kind: Kind::None, culprit: Culprit::Whole }
+    }
+
+    /// The organization does not exist.
+    #[must_use]
+    pub fn unknown_org(org: Uuid) -> Self {
+        Self::new(Reason::UnknownOrg, format!("organization {org} does not exist"))
+    }
+
+    /// Nobody has the chat of a bare update.
+    #[must_use]
+    pub fn unmapped_chat(chat: i64) -> Self {
+        Self::new(Reason::UnmappedChat, format!("no organization has chat {chat} as active"))
+    }
+
+    /// A member is wrong: `trouble` completes the sentence that begins with its path.
+    #[must_use]
+    pub fn at(reason: Reason, path: &str, trouble: impl fmt::Display) -> Self {
+        Self { culprit: Culprit::Path(path.to_owned()), ..Self::new(reason, format!("{path} {trouble}")) }
     }
 }
 

@@ -156,7 +156,7 @@ impl Told<'_> {
         let source_id = self.message_id.map_or(Ok(-update_id), |id| positive_id(id, "message_id"))?;
         let (chat_id, kind, title) = self.chat;
         let chat_id = chat_id.filter(|id| *id != 0 && id.unsigned_abs() <= MAX_ID.unsigned_abs());
-        let chat_id = chat_id.ok_or_else(|| Refusal::new(Reason::InvalidEvent, "chat.id is 0 or beyond 2^53"))?;
+        let chat_id = chat_id.ok_or_else(|| Refusal::at(Reason::InvalidEvent, "chat.id", "is 0 or beyond 2^53"))?;
         let latest = now.saturating_add_unsigned(limits.max_clock_skew.as_secs());
         let date = date(self.date, latest, "date")?;
         let at = self.edit_date.map_or(Ok(date), |at| self::date(at, latest, "edit_date"))?;
@@ -196,16 +196,16 @@ impl Written<'_> {
 fn positive_id(id: Integer, path: &str) -> Result<i64, Refusal> {
     match id {
         Some(id @ 1..=MAX_ID) => Ok(id),
-        _ => Err(Refusal::new(Reason::InvalidEvent, format!("{path} is outside 1 to 2^53"))),
+        _ => Err(Refusal::at(Reason::InvalidEvent, path, "is outside 1 to 2^53")),
     }
 }
 
 fn date(date: Integer, latest: Seconds, path: &str) -> Result<Seconds, Refusal> {
     match date {
         Some(date) if date < EARLIEST => {
-            Err(Refusal::new(Reason::InvalidEvent, format!("{path} {date} is before 2013")))
+            Err(Refusal::at(Reason::InvalidEvent, path, format_args!("{date} is before 2013")))
         }
         Some(date) if date <= latest => Ok(date),
-        _ => Err(Refusal::new(Reason::InvalidEvent, format!("{path} is too far in the future"))),
+        _ => Err(Refusal::at(Reason::InvalidEvent, path, "is too far in the future")),
     }
 }

@@ -47,6 +47,8 @@ pub struct Metrics {
     pub dead_letters: By<Reason>,
     /// Dead letters that were written into the table.
     pub archived: IntCounter,
+    /// Letters that were resolved long ago, and deleted.
+    pub expired: IntCounter,
     /// Redelivered so often that they were handled alone.
     pub suspects: IntCounter,
     /// Batches that left for the database, by why they did.
@@ -103,6 +105,7 @@ impl Metrics {
             balance: register.gauge("balance", "deliveries minus acked, returned and in flight; 0 at rest"),
             dead_letters: register.by("dead_letters_total", "dead letters that a queue has", "reason"),
             archived: register.counter("dead_letters_archived_total", "dead letters that were moved into the table"),
+            expired: register.counter("dead_letters_expired_total", "resolved dead letters that were deleted"),
             suspects: register.counter("suspects_total", "deliveries that came so often that they were handled alone"),
             batches: register.by("batches_total", "batches that left for the database", "trigger"),
             batch_events: register.histogram("batch_events", "events of a batch", &EVENTS),

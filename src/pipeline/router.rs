@@ -7,12 +7,7 @@ use super::{
     session::Outlet,
     ticket::{Decoded, Share},
 };
-use crate::{
-    apply::Lane,
-    decode::{Reason, Refusal},
-    retry::Backoff,
-    settle::Refused,
-};
+use crate::{apply::Lane, decode::Refusal, retry::Backoff, settle::Refused};
 
 /// Chats that are looked up at once.
 const WINDOW: usize = 500;
@@ -61,7 +56,7 @@ pub(super) async fn route(
             let Some(orgs) = orgs.get(&chat) else {
                 let Decoded { event, letter, mut receipt, .. } = decoded;
                 receipt.kind = event.kind();
-                let refusal = Refusal::new(Reason::UnmappedChat, format!("no organization has chat {chat} as active"));
+                let refusal = Refusal::unmapped_chat(chat);
                 outlet.refuse(Refused { letter, refusal, receipt }).await;
                 continue;
             };

@@ -146,7 +146,7 @@ pub(super) async fn run(worker: &Worker, topology: Topology, stop: &Cancellation
         writers,
         bare,
         outlet,
-        limits: limits(settings),
+        limits: Limits::from(&settings.limits),
     };
     session.run(tasks, stop, &over, &abandon).await
 }
@@ -154,11 +154,6 @@ pub(super) async fn run(worker: &Worker, topology: Topology, stop: &Cancellation
 fn size(settings: &Settings) -> Size {
     let settings::Batch { max_events, max_bytes, max_transaction_events } = settings.batch;
     Size { max_events, max_bytes, max_transaction_events }
-}
-
-fn limits(settings: &Settings) -> Limits {
-    let settings::Limits { max_body_bytes, max_clock_skew, store_text, .. } = settings.limits;
-    Limits { max_body_bytes, max_clock_skew, store_text }
 }
 
 struct Session<'a> {

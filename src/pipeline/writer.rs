@@ -10,7 +10,7 @@ use crate::{
     apply::{Applied, Lane},
     batch::{Batch, Batcher, Size, Trigger},
     database::Fault,
-    decode::{Fact, Reason, Refusal},
+    decode::{Culprit, Fact, Reason, Refusal},
     metrics::Cause,
     retry::Backoff,
     sabotage::{Bug, is_on},
@@ -86,8 +86,8 @@ impl Writer {
                             self.outlet.status.metrics.retries.inc(Cause::Merge);
                             self.batcher.defer(batch, Instant::now() + BUSY_WAIT);
                         } else if applied.unknown.contains(&batch.org) {
-                            let detail = format!("organization {} does not exist", batch.org);
-                            self.refuse(batch, &Refusal::new(Reason::UnknownOrg, detail)).await;
+                            let refusal = Refusal::unknown_org(batch.org);
+                            self.refuse(batch, &refusal).await;
                         } else {
                             self.outlet.settle(batch.events.into_iter().filter_map(Share::applied)).await;
                         }
@@ -171,7 +171,7 @@ impl Writer {
             }
             transactions.push(vec![batch]);
         } else if let Fault::Data(rejection) = fault {
-            self.refuse(batch, &Refusal::new(Reason::DatabaseRejected, rejection.to_string())).await;
+            self.refuse(batch, &Refusal::from(&rejection)).await;
         } else {
             let attempts = batch.events.first_mut().map_or(0, |share| {
                 share.attempts += 1;
@@ -181,7 +181,9 @@ impl Writer {
                 self.batcher.defer(batch, Instant::now() + self.backoff.next_wait());
             } else {
                 let detail = format!("failed {attempts} times: {fault}");
-                self.refuse(batch, &Refusal::new(Reason::RetriesExhausted, detail)).await;
+                let culprit = fault.rejection().map(Culprit::from).unwrap_or_default();
+                let refusal = Refusal { culprit, ..Refusal::new(Reason::RetriesExhausted, detail) };
+                self.refuse(batch, &refusal).await;
             }
         }
     }

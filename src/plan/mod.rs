@@ -64,6 +64,12 @@ impl<'a> Plan<'a> {
         self.activity.entry(key).and_modify(|row| row.merge(Activity::of(fact))).or_insert_with(|| Activity::of(fact));
     }
 
+    /// How many memberships, before it is known which participants they are.
+    #[must_use]
+    pub fn membership_count(&self) -> usize {
+        self.memberships.len()
+    }
+
     /// The memberships by participant: several users are one after a merge of people. `None` if
     /// somebody did not resolve.
     #[must_use]

@@ -12,6 +12,7 @@ pub use secret::SecretUrl;
 pub use sources::{Fault, Faults, Sources};
 pub use value::LogFormat;
 
+use crate::decode;
 use sources::Merged;
 
 /// The commented defaults.
@@ -112,6 +113,13 @@ sections! {
         /// Whether texts are kept.
         store_text: bool,
     }
+    /// What people look after.
+    dead_letters: DeadLetters {
+        /// Letters that were resolved longer ago are deleted.
+        keep: Duration,
+        /// Between two looks for those.
+        sweep_interval: Duration,
+    }
     /// How long to wait between tries.
     retry: Retry {
         /// The first wait.
@@ -135,6 +143,13 @@ sections! {
         filter: String,
         /// Text or JSON.
         format: LogFormat,
+    }
+}
+
+impl From<&Limits> for decode::Limits {
+    fn from(limits: &Limits) -> Self {
+        let Limits { max_body_bytes, max_clock_skew, store_text, .. } = *limits;
+        Self { max_body_bytes, max_clock_skew, store_text }
     }
 }
 

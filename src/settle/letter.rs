@@ -100,7 +100,8 @@ impl Post<'_> {
         };
         let exchange = self.topology.dead_exchange();
         let mut sent = Vec::new();
-        for refused in letters {
+        for mut refused in letters {
+            refused.refusal.kind = refused.receipt.kind;
             let confirm = publisher
                 .send(&exchange, &refused.letter.routing_key, Some(&refused.refusal), &refused.letter.body)
                 .await;

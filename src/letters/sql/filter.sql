@@ -1,0 +1,7 @@
+(cardinality($1::text[]) = 0 or d.reason = any($1))
+and (cardinality($2::uuid[]) = 0 or d.org_id = any($2))
+and (cardinality($3::text[]) = 0 or d.fingerprint = any($3))
+and ($4::bigint is null or d.received_at >= to_timestamp($4))
+and ($5::bigint is null or d.received_at < to_timestamp($5))
+and d.status = any($6::text[])
+and (cardinality($7::bigint[]) = 0 or d.id = any($7))
