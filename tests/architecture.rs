@@ -39,7 +39,7 @@ fn the_broker_is_spoken_to_in_few_places() {
 
 #[test]
 fn the_database_is_spoken_to_in_few_places() {
-    assert_named_only_in("sqlx", &["apply/", "archive/", "commands/", "database/"]);
+    assert_named_only_in("sqlx", &["apply/", "archive/", "commands/", "database/", "letters/", "replay/"]);
 }
 
 /// sqlx 0.9.0 leaks a pool's permits on dead connections, and hands out connections with a transaction left open

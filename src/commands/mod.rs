@@ -50,7 +50,7 @@ enum Command {
     Publish(publish::Args),
     /// Look after dead letters: see what failed and why, replay it, give it up
     #[command(subcommand)]
-    Dead(dead::Command),
+    Dead(Box<dead::Command>),
     /// Show the whole job on private servers and leave nothing behind
     Demo(demo::Args),
     /// Run private PostgreSQL and RabbitMQ servers for development until stdin ends or Ctrl-C
@@ -70,8 +70,8 @@ impl Cli {
             Command::Demo(args) => demo::run(&args).await,
             Command::Run => run::run(self.sources.settings()?).await,
             // Needs no settings, and must not fail for want of them.
-            Command::Dead(dead::Command::Decode) => dead::decode(),
-            Command::Dead(command) => dead::run(&*self.sources.settings()?, command).await,
+            Command::Dead(command) if matches!(*command, dead::Command::Decode) => dead::decode(),
+            Command::Dead(command) => dead::run(&*self.sources.settings()?, *command).await,
             Command::Migrate => migrate::run(&*self.sources.settings()?).await,
             Command::Check(args) => check::run(&*self.sources.settings()?, &args).await,
             Command::Publish(args) => publish::run(&self.sources.settings()?, &args).await,

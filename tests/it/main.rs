@@ -3,6 +3,7 @@
 
 mod commands;
 mod conformance;
+mod dead_letters;
 mod headers;
 mod intake;
 mod isolation;
@@ -13,6 +14,7 @@ mod operations;
 mod proxy;
 mod publishing;
 mod refusals;
+mod replay;
 mod servers;
 #[path = "../support/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "shared with tests/chaos, which uses the rest")]

@@ -1,6 +1,7 @@
 //! What every test needs: servers, a place of its own on them, and workers to run there.
 
 mod amqp;
+mod commands;
 pub mod community;
 mod kit;
 pub mod model;
@@ -19,6 +20,7 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 use uuid::Uuid;
 
 pub use amqp::RawChannel;
+pub use commands::{Ended, dead, dead_json};
 pub use kit::Kit;
 pub use servers::{base_connection, postgres_log, private_servers};
 pub use worker::{Replica, rollcall};

@@ -17,6 +17,21 @@ pub(super) fn visible(text: &str) -> String {
     shown
 }
 
+/// JSON with what is not plainly visible in its strings as escapes, which mean the same.
+pub(super) fn escaped(json: &str) -> String {
+    let mut shown = String::with_capacity(json.len());
+    for character in json.chars() {
+        if character.is_control() || is_format(character) {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                let _ = write!(shown, "\\u{unit:04x}");
+            }
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
 fn push(shown: &mut String, character: char) {
     if character.is_control() || is_format(character) {
         let _ = write!(shown, "{}", character.escape_unicode());
@@ -155,6 +170,10 @@ mod tests {
         let shown = show("{\"a\":\"\u{202e}\u{200b}\u{9b}31m\u{feff}é<b>\"}".as_bytes(), None);
         assert_eq!(shown, "{\n  \"a\": \"\\u{202e}\\u{200b}\\u{9b}31m\\u{feff}é<b>\"\n}");
         assert_eq!(visible("a\nb\u{1b}"), "a\\u{a}b\\u{1b}");
+        let text = "\u{202e}\u{e0041}\u{7f}é\n";
+        let json = escaped(&serde_json::to_string(text).unwrap());
+        assert_eq!(json, "\"\\u202e\\udb40\\udc41\\u007fé\\n\"");
+        assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
     }
 
     #[test]

@@ -14,9 +14,6 @@ use crate::{
 pub(crate) struct Args {
     #[command(flatten)]
     filter: FilterArgs,
-    /// Where letters stand; may be repeated
-    #[arg(long, value_parser = status_parser(), default_value = "parked", help_heading = "Filter")]
-    status: Vec<String>,
     /// Letters that are shown at most, latest first
     #[arg(long, value_name = "NUMBER", default_value_t = 50)]
     limit: u32,
@@ -32,19 +29,11 @@ struct Listing {
     unfinished_replays: Vec<Unfinished>,
 }
 
-pub(super) fn status_parser() -> clap::builder::PossibleValuesParser {
-    clap::builder::PossibleValuesParser::new(Status::ALL.map(Status::name))
-}
-
-pub(super) fn statuses(names: &[String]) -> Vec<Status> {
-    Status::ALL.into_iter().filter(|status| names.iter().any(|name| name == status.name())).collect()
-}
-
 pub(super) async fn run(settings: &Settings, args: &Args) -> Result<(), Failure> {
+    let filter = args.filter.filter(&Status::ALL)?;
     let mut connection = connect(settings).await?;
-    let filter = args.filter.filter(statuses(&args.status));
     let groups = letters::groups(&mut connection, &filter).await.remedy(CHECK)?;
-    let is_listed = filter.is_given() || args.status != ["parked"];
+    let is_listed = filter.is_given() || !args.filter.status.is_empty();
     let letters = if is_listed {
         letters::list(&mut connection, &filter, args.limit.into()).await.remedy(CHECK)?
     } else {

@@ -40,7 +40,7 @@ pub(super) enum Command {
     /// Give letters up; they are kept for a while as discarded
     Discard(resolve::Args),
     /// Park letters again that were discarded or replayed
-    Restore(resolve::RestoreArgs),
+    Restore(resolve::Args),
     /// Decode the body on standard input, to see whether that ends the process
     #[command(hide = true)]
     Decode,
@@ -84,14 +84,30 @@ struct FilterArgs {
     /// Arrived before
     #[arg(long, value_name = "TIME", value_parser = time)]
     until: Option<Seconds>,
+    /// Where letters stand, as far as the command can do something with those; may be repeated
+    #[arg(long, value_name = "STATUS", value_parser = PossibleValuesParser::new(Status::ALL.map(Status::name)))]
+    status: Vec<String>,
     /// Id of a letter; may be repeated
     #[arg(long, value_name = "ID")]
     id: Vec<i64>,
 }
 
 impl FilterArgs {
-    fn filter(&self, statuses: Vec<Status>) -> Filter {
-        Filter {
+    /// The filter of a command that can do something with letters of these statuses, the first unless others are asked for.
+    fn filter(&self, possible: &[Status]) -> Result<Filter, Failure> {
+        let mut statuses: Vec<_> =
+            Status::ALL.into_iter().filter(|status| self.status.iter().any(|name| name == status.name())).collect();
+        if let Some(other) = statuses.iter().find(|status| !possible.contains(status)) {
+            let possible: Vec<_> = possible.iter().map(|status| status.name()).collect();
+            return Err(Failure::usage(
+                format!("nothing can be done with letters that are {}", other.name()),
+                format!("choose {}; dead restore parks letters again", possible.join(" or ")),
+            ));
+        }
+        if statuses.is_empty() {
+            statuses.extend(possible.first());
+        }
+        Ok(Filter {
             reasons: self.reason.iter().filter_map(|code| code.parse().ok()).collect(),
             orgs: self.org.clone(),
             groups: self.group.clone(),
@@ -99,7 +115,7 @@ impl FilterArgs {
             until: self.until,
             statuses,
             ids: self.id.clone(),
-        }
+        })
     }
 }
 
@@ -171,6 +187,6 @@ async fn connect(settings: &Settings) -> Result<PgConnection, Failure> {
 }
 
 fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
-    println!("{}", serde_json::to_string(value).remedy(CHECK)?);
+    println!("{}", body::escaped(&serde_json::to_string(value).remedy(CHECK)?));
     Ok(())
 }

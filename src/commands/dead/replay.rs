@@ -36,7 +36,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
     wait: Duration,
     /// Take up a replay that was stopped, instead of beginning one
-    #[arg(long, value_name = "REPLAY", conflicts_with_all = ["dry_run", "reason", "org", "group", "since", "until", "id"])]
+    #[arg(long, value_name = "REPLAY", conflicts_with_all = ["dry_run", "reason", "org", "group", "since", "until", "status", "id"])]
     resume: Option<i64>,
     /// Print the report as JSON
     #[arg(long)]
@@ -54,8 +54,9 @@ pub(super) async fn run(settings: &Settings, args: &Args) -> Result<(), Failure>
         };
         return replay_all(args, replay).await;
     }
+    let filter = args.filter.filter(&[Status::Parked])?;
     let mut connection = connect(settings).await?;
-    let chosen = letters::find(&mut connection, &args.filter.filter(vec![Status::Parked])).await.remedy(CHECK)?;
+    let chosen = letters::find(&mut connection, &filter).await.remedy(CHECK)?;
     if chosen.is_empty() {
         if args.json {
             return print_json(&json!({ "letters": 0 }));

@@ -1,9 +1,6 @@
 //! `rollcall dead discard` and `rollcall dead restore`
 
-use super::{
-    ActArgs, CHECK, FilterArgs, connect,
-    list::{status_parser, statuses},
-};
+use super::{ActArgs, CHECK, FilterArgs, connect};
 use crate::{
     failure::{Failure, Remedy as _},
     letters::{self, Status},
@@ -18,25 +15,16 @@ pub(crate) struct Args {
     act: ActArgs,
 }
 
-#[derive(Debug, Clone, clap::Args)]
-pub(crate) struct RestoreArgs {
-    #[command(flatten)]
-    choice: Args,
-    /// Where letters stand: discarded or replayed
-    #[arg(long, value_parser = status_parser(), default_value = "discarded", help_heading = "Filter")]
-    status: Vec<String>,
-}
-
 pub(super) async fn discard(settings: &Settings, args: &Args) -> Result<(), Failure> {
-    resolve(settings, args, vec![Status::Parked], "discard").await
+    resolve(settings, args, &[Status::Parked], "discard").await
 }
 
-pub(super) async fn restore(settings: &Settings, args: &RestoreArgs) -> Result<(), Failure> {
-    resolve(settings, &args.choice, statuses(&args.status), "restore").await
+pub(super) async fn restore(settings: &Settings, args: &Args) -> Result<(), Failure> {
+    resolve(settings, args, &[Status::Discarded, Status::Replayed], "restore").await
 }
 
-async fn resolve(settings: &Settings, args: &Args, statuses: Vec<Status>, what: &str) -> Result<(), Failure> {
-    let filter = args.filter.filter(statuses);
+async fn resolve(settings: &Settings, args: &Args, possible: &[Status], what: &str) -> Result<(), Failure> {
+    let filter = args.filter.filter(possible)?;
     if !filter.is_given() {
         return Err(Failure::usage(
             format!("{what} needs a filter"),
@@ -57,7 +45,7 @@ async fn resolve(settings: &Settings, args: &Args, statuses: Vec<Status>, what: 
         letters::restore(&mut connection, &chosen, &who, note).await
     };
     let done = done.remedy("some may be done already; run it again")?;
-    println!("{what}ed {done} letters");
+    println!("{} {done} letters", if what == "discard" { "discarded" } else { "restored" });
     let left = chosen.len() as u64 - done;
     if left > 0 {
         println!("{left} letters came again or were resolved meanwhile, and are as they were");
