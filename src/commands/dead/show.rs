@@ -85,7 +85,7 @@ fn print(letter: &Letter, history: &[History], is_full: bool) -> Result<(), Fail
         format!("organization  {}", letter.org_id.map_or_else(|| "-".into(), |org| org.to_string())),
         format!("routing key   {}", visible(&letter.routing_key)),
         format!("first seen    {}", letter.first_received_at),
-        format!("last seen     {}, {} times in all", letter.received_at, letter.attempts),
+        format!("last seen     {}, attempts {}", letter.received_at, letter.attempts),
         format!("resolved      {}", some(&letter.resolved_at)),
         format!("body          {} bytes, sha256 {}", letter.body.len(), letter.sha256),
         String::new(),
