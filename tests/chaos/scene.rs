@@ -8,6 +8,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use rollcall::{broker::Topology, servers::Servers};
+use sqlx::{Connection as _, PgConnection};
 use tokio::{process::Command, task::JoinHandle};
 
 use crate::{
@@ -229,8 +230,9 @@ impl Scene {
     async fn archived(&self) -> bool {
         let confirmed = self.detector.letters();
         let count = "select count(*) from dead_letters";
-        let archived: i64 = sqlx::query_scalar(count).fetch_one(&mut self.place.connect().await).await.unwrap();
-        usize::try_from(archived).unwrap() >= confirmed
+        let Ok(mut connection) = PgConnection::connect(&self.place.superuser_url()).await else { return false };
+        let archived = sqlx::query_scalar::<_, i64>(count).fetch_one(&mut connection).await;
+        archived.is_ok_and(|archived| usize::try_from(archived).unwrap() >= confirmed)
     }
 
     /// Does something to the servers.
@@ -307,7 +309,7 @@ impl Scene {
                 return Ok(());
             }
             polls += 1;
-            if polls.is_multiple_of(50) && self.is_drained().await {
+            if polls.is_multiple_of(50) && self.is_drained().await && self.is_idle().await {
                 return Ok(());
             }
             if Instant::now() > deadline {

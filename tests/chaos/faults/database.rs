@@ -176,18 +176,15 @@ async fn deadlock(scene: &mut Scene) -> Result<(), String> {
     let mut observer = superuser(scene).await;
     let mut met = 0;
     while scene.reached < scene.wanted {
-        scene.publish_share();
         scene.progress().await?;
         // The worker writes people first and memberships after them.
         sqlx::raw_sql("begin; select from participant_groups for update").execute(&mut other).await.unwrap();
         let blocked = "select count(*) from pg_stat_activity
             where application_name = 'rollcall' and $1 = any(pg_blocking_pids(pid))";
-        let deadline = Instant::now() + PATIENCE;
-        while sqlx::query_scalar::<_, i64>(blocked).bind(own).fetch_one(&mut observer).await.unwrap() == 0 {
-            if Instant::now() > deadline || scene.is_drained().await {
-                return Ok(());
-            }
-        }
+        scene.publish_share();
+        let is_blocked =
+            async || sqlx::query_scalar::<_, i64>(blocked).bind(own).fetch_one(&mut observer).await.unwrap() > 0;
+        scene.until("the worker waits for the other client", is_blocked).await?;
         sqlx::raw_sql("select from participants for update; rollback").execute(&mut other).await.unwrap();
         let since = Instant::now();
         let deadlocks = log.errors(&scene.place.name, &["40P01"]).len();
