@@ -60,7 +60,8 @@ async fn deleted(scene: &mut Scene) -> Result<(), String> {
     let meanwhile = publish(scene, org, EVENTS + 1..=2 * EVENTS);
     while let Err(error) = delete(&mut connection, org).await {
         let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code).unwrap_or_default();
-        if code != "40P01" {
+        // Somebody who went the other way, and rows that came meanwhile.
+        if !["40P01", "23503"].contains(&&*code) {
             return Err(format!("deleting an organization: {error}"));
         }
         sqlx::raw_sql("rollback").execute(&mut connection).await.unwrap();

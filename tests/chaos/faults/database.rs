@@ -99,6 +99,7 @@ pub(super) fn all() -> Vec<Fault> {
         named("database: the role's password is changed and set back", Act::Password),
         Fault {
             deadlocks: true,
+            in_halves: true,
             settings: &[("ROLLCALL_DATABASE__LOCK_TIMEOUT", "1900ms")],
             ..own("database: deadlock with another client", Act::Deadlock)
         },
@@ -176,7 +177,8 @@ async fn deadlock(scene: &mut Scene) -> Result<(), String> {
     let mut observer = superuser(scene).await;
     let mut met = 0;
     while scene.reached < scene.wanted {
-        scene.progress().await?;
+        // So that there are rows to lock, and no events but those that meet the lock.
+        scene.emptied().await?;
         // The worker writes people first and memberships after them.
         sqlx::raw_sql("begin; select from participant_groups for update").execute(&mut other).await.unwrap();
         let blocked = "select count(*) from pg_stat_activity
@@ -193,6 +195,7 @@ async fn deadlock(scene: &mut Scene) -> Result<(), String> {
             scene.recovered(since).await?;
         }
     }
+    scene.publish_rest();
     Ok(())
 }
 
@@ -214,6 +217,8 @@ async fn migrate(scene: &mut Scene) -> Result<(), String> {
 async fn change_password(scene: &mut Scene) -> Result<(), String> {
     change(scene, "alter role {role} password 'another'").await;
     terminate_backends(scene).await?;
+    // Something that makes the worker come back before it looks after the database by itself.
+    scene.publish_share();
     scene.told("28P01").await?;
     let back = format!("alter role {{role}} password '{}'", scene.place.password());
     change(scene, &back).await;
