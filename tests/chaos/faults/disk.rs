@@ -73,6 +73,13 @@ pub(super) async fn happen(scene: &mut Scene) -> Result<(), String> {
     let space = format!("small_{}", scene.place.name);
     change(scene, &format!("create tablespace {space} location '{}'", disk.0.path().display())).await;
     change(scene, &format!("alter table activity_events set tablespace {space}")).await;
+    let outcome = fill(scene, &disk).await;
+    change(scene, "alter table activity_events set tablespace pg_default").await;
+    change(scene, &format!("drop tablespace {space}")).await;
+    outcome
+}
+
+async fn fill(scene: &mut Scene, disk: &SmallDisk) -> Result<(), String> {
     let log = PostgresLog::from_now().expect("servers of the harness's own");
     scene.progress().await?;
     disk.fill();
@@ -80,12 +87,8 @@ pub(super) async fn happen(scene: &mut Scene) -> Result<(), String> {
     let is_met = async || log.errors(&scene.place.name, &["53100"]).len() >= FAILING;
     let met = scene.until("transactions meet the full disk", is_met).await;
     disk.clear();
-    if met.is_ok() {
-        scene.recovered(Instant::now()).await?;
-    }
-    change(scene, "alter table activity_events set tablespace pg_default").await;
-    change(scene, &format!("drop tablespace {space}")).await;
-    met
+    met?;
+    scene.recovered(Instant::now()).await
 }
 
 /// As whom a process runs.

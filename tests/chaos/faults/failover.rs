@@ -12,7 +12,11 @@ use sqlx::{Connection as _, PgConnection};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-use super::{Fault, database::change, disk::owner};
+use super::{
+    Fault,
+    database::{change, superuser},
+    disk::owner,
+};
 use crate::{
     postgres_log::PostgresLog,
     scene::Scene,
@@ -112,28 +116,12 @@ pub(super) async fn happen(scene: &mut Scene) -> Result<(), String> {
     scene.wanted = 1;
     let servers = scene.servers.expect("servers of the harness's own");
     let standby = Standby::of(servers).await?;
-    change(scene, "alter system set synchronous_standby_names = 'standby'").await;
-    change(scene, "select pg_reload_conf()").await;
-    let mut primary = super::database::superuser(scene).await;
-    let is_synchronous = async || {
-        let count = "select count(*) from pg_stat_replication where sync_state = 'sync'";
-        sqlx::query_scalar::<_, i64>(count).fetch_one(&mut primary).await.unwrap() == 1
-    };
-    let synchronous = scene.until("the standby is synchronous", is_synchronous).await;
-    let log = PostgresLog::from_now().expect("servers of the harness's own");
-
-    scene.publish_rest();
-    scene.progress().await?;
-    scene.with_servers(|servers| servers.stop_postgres(PostgresStop::Kill)).await?;
-    // The worker, and who judges it, find the standby where the primary was.
-    let proxy = Proxy::in_the_place_of(port_of(servers), &standby.url).await;
-    let is_refused = async || log.errors(&scene.place.name, &["25006"]).len() >= REFUSED;
-    let refused = scene.until("the standby refuses to write", is_refused).await;
-    let since = Instant::now();
-    let promoted = standby.promote().await;
-    let recovered = scene.recovered(since).await;
+    let mut in_its_place = None;
+    let outcome = fail_over(scene, servers, &standby, &mut in_its_place).await;
     scene.undo.push(Box::pin(async move {
-        proxy.close().await;
+        if let Some(proxy) = in_its_place {
+            proxy.close().await;
+        }
         standby.end().await;
         tokio::task::spawn_blocking(|| servers.start_postgres()).await.unwrap().unwrap();
         let mut primary = PgConnection::connect(servers.database_url()).await.unwrap();
@@ -141,5 +129,33 @@ pub(super) async fn happen(scene: &mut Scene) -> Result<(), String> {
             sqlx::raw_sql(statement).execute(&mut primary).await.unwrap();
         }
     }));
-    synchronous.and(refused).and(promoted).and(recovered)
+    outcome
+}
+
+async fn fail_over(
+    scene: &mut Scene,
+    servers: &Servers,
+    standby: &Standby,
+    in_its_place: &mut Option<Proxy>,
+) -> Result<(), String> {
+    change(scene, "alter system set synchronous_standby_names = 'standby'").await;
+    change(scene, "select pg_reload_conf()").await;
+    let mut primary = superuser(scene).await;
+    let is_synchronous = async || {
+        let count = "select count(*) from pg_stat_replication where sync_state = 'sync'";
+        sqlx::query_scalar::<_, i64>(count).fetch_one(&mut primary).await.unwrap() == 1
+    };
+    scene.until("the standby is synchronous", is_synchronous).await?;
+    let log = PostgresLog::from_now().expect("servers of the harness's own");
+
+    scene.publish_rest();
+    scene.progress().await?;
+    scene.with_servers(|servers| servers.stop_postgres(PostgresStop::Kill)).await?;
+    // The worker, and who judges it, find the standby where the primary was.
+    *in_its_place = Some(Proxy::in_the_place_of(port_of(servers), &standby.url).await);
+    let is_refused = async || log.errors(&scene.place.name, &["25006"]).len() >= REFUSED;
+    scene.until("the standby refuses to write", is_refused).await?;
+    let since = Instant::now();
+    standby.promote().await?;
+    scene.recovered(since).await
 }
