@@ -43,6 +43,11 @@ const SETTINGS: [(&str, &str); 11] = [
 /// something left to commit, so that recovery can be measured. One is a hundredth of the load.
 const KEPT_BACK: usize = 35;
 
+/// How many events come first.
+fn not_kept_back(load: &Load) -> usize {
+    load.bodies.len() - load.bodies.len() / 100 * KEPT_BACK
+}
+
 /// What a run consists of.
 pub struct Scene {
     pub place: Place,
@@ -92,8 +97,7 @@ impl Scene {
         let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
         let environment =
             urls.into_iter().chain(SETTINGS.iter().map(owned)).chain(settings.iter().map(owned)).collect();
-        let all = load.bodies.len();
-        let kept_back = all - all / 100 * KEPT_BACK..all;
+        let kept_back = not_kept_back(&load)..load.bodies.len();
         let mut scene = Self {
             random: fastrand::Rng::with_seed(load.seed),
             place,
@@ -122,17 +126,18 @@ impl Scene {
 
     /// Publishes the load but for what is kept back, in the background; what breaks is published again.
     pub fn publish(&mut self) {
-        self.publish_range(0..self.kept_back.start);
+        self.publish_range(0..not_kept_back(&self.load));
     }
 
     /// As [`Self::publish`], the first half only.
     pub fn publish_half(&mut self) {
-        self.publish_range(0..self.kept_back.start / 2);
+        self.publish_range(0..not_kept_back(&self.load) / 2);
     }
 
     /// As [`Self::publish`], the other half.
     pub fn publish_rest(&mut self) {
-        self.publish_range(self.kept_back.start / 2..self.kept_back.start);
+        let end = not_kept_back(&self.load);
+        self.publish_range(end / 2..end);
     }
 
     /// Publishes a share of what is kept back.
