@@ -140,12 +140,13 @@ impl Scene {
         self.publish_range(end / 2..end);
     }
 
-    /// Publishes a share of what is kept back.
-    pub fn publish_share(&mut self) {
+    /// Publishes a share of what is kept back, if there is one.
+    pub fn publish_share(&mut self) -> bool {
         let Range { start, end } = self.kept_back;
         let middle = end.min(start + self.load.bodies.len() / 100);
         self.kept_back = middle..end;
         self.publish_range(start..middle);
+        start < middle
     }
 
     /// Publishes all that is still kept back.

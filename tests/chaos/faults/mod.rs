@@ -190,15 +190,15 @@ async fn spring(scene: &mut Scene, point: Point, deed: Deed) -> Result<(), Strin
     Ok(())
 }
 
-/// Waits until a trap has sprung, or there is nothing left that could make it.
-async fn sprung(scene: &Scene, trap: &crate::support::proxy::Trap) -> bool {
+/// Waits until a trap has sprung, or there is nothing left that could make it, nor kept back.
+async fn sprung(scene: &mut Scene, trap: &crate::support::proxy::Trap) -> bool {
     loop {
         tokio::select! {
             () = trap.sprung() => return true,
             () = tokio::time::sleep(Duration::from_millis(500)) => {}
         }
-        if scene.is_drained().await {
-            return trap.has_sprung();
+        if scene.is_drained().await && !trap.has_sprung() && !scene.publish_share() {
+            return false;
         }
     }
 }
