@@ -40,6 +40,11 @@ fn one_line(cause: &impl fmt::Display) -> String {
     cause.to_string().split('\n').map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
+/// A task panicked. What the panic said is left out, since it may quote an event; the log says where it was.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("{0} died")]
+pub struct Died(pub &'static str);
+
 /// Turns errors into failures by adding what to do about them.
 pub trait Remedy<T> {
     /// Adds the remedy.

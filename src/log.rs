@@ -1,5 +1,7 @@
 //! Logging, to stderr.
 
+use std::{panic, thread};
+
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{EnvFilter, fmt};
 
@@ -16,6 +18,20 @@ pub struct Logging {
     _guard: WorkerGuard,
     /// Counts the lines that were dropped.
     pub dropped: ErrorCounter,
+}
+
+/// Lets a panic tell where it happened, and nothing else: its message may quote what was being read.
+pub fn hook_panics() {
+    panic::set_hook(Box::new(|panic| {
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
+        let current = thread::current();
+        let thread = current.name().unwrap_or("unnamed");
+        if tracing::dispatcher::has_been_set() {
+            tracing::error!(panic.location = location, panic.thread = thread, "panicked: this is a bug");
+        } else {
+            eprintln!("error: panicked at {location} in thread {thread}: this is a bug");
+        }
+    }));
 }
 
 /// Starts logging; `RUST_LOG` wins over the setting.

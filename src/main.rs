@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::Parser as _;
-use rollcall::commands::Cli;
+use rollcall::{commands::Cli, log};
 
 /// The stack of every thread, in bytes. AMQP headers nest as deep as 128 KiB of them can, and the client
 /// reads them recursively: with less, one message ends every replica before rollcall sees it.
@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         let error = Command::new(program).args(env::args_os().skip(1)).env(VARIABLE, STACK).exec();
         eprintln!("warning: starting over with {VARIABLE} set: {error}");
     }
+    log::hook_panics();
     run()
 }
 

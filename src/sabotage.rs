@@ -38,11 +38,13 @@ pub enum Bug {
     EndUnnoticed,
     /// Some bodies end the process that reads them.
     CrashingBody,
+    /// Over some bodies the task that reads them panics, with all of the body in the message.
+    PanickingBody,
 }
 
 impl Bug {
     /// Every bug, with the name that turns it on.
-    pub const ALL: [(Self, &str); 17] = [
+    pub const ALL: [(Self, &str); 18] = [
         (Self::AckBeforeCommit, "ack-before-commit"),
         (Self::AckPastOpen, "ack-past-open"),
         (Self::CountTwice, "count-twice"),
@@ -60,6 +62,7 @@ impl Bug {
         (Self::ArchiveAcksFirst, "archive-acks-first"),
         (Self::EndUnnoticed, "end-unnoticed"),
         (Self::CrashingBody, "crashing-body"),
+        (Self::PanickingBody, "panicking-body"),
     ];
 }
 
@@ -88,10 +91,16 @@ pub const fn is_on(_: Bug) -> bool {
     false
 }
 
-/// Ends the process over a body that says so, as a bug in the decoder would.
+/// Ends the process, or panics, over a body that says so, as a bug in the decoder would.
+///
+/// # Panics
+///
+/// Where that is the bug that is on.
 pub fn look_at(body: &[u8]) {
     const MARK: &[u8] = b"this body ends the process";
-    if is_on(Bug::CrashingBody) && body.windows(MARK.len()).any(|window| window == MARK) {
+    let is_marked = || body.windows(MARK.len()).any(|window| window == MARK);
+    if is_on(Bug::CrashingBody) && is_marked() {
         std::process::abort();
     }
+    assert!(!(is_on(Bug::PanickingBody) && is_marked()), "cannot read {}", String::from_utf8_lossy(body));
 }

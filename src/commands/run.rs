@@ -2,7 +2,6 @@
 
 use std::{process, sync::Arc};
 
-use anyhow::Context as _;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -10,7 +9,7 @@ use super::{CHECK, needs_broker, needs_database};
 use crate::{
     archive,
     decode::Kind,
-    failure::{Failure, Remedy as _},
+    failure::{Died, Failure, Remedy as _},
     http, log,
     pipeline::Worker,
     settings::Settings,
@@ -57,7 +56,7 @@ pub(super) async fn run(settings: Arc<Settings>) -> Result<(), Failure> {
     let hard = signals.guard(stop.clone(), settings.shutdown.grace);
     let finish = async {
         while let Some(ended) = tasks.join_next().await {
-            let ended = ended.context("a task died").and_then(|ended| ended);
+            let ended = ended.map_err(|_| Died("a task").into()).and_then(|ended| ended);
             let is_early = !stop.is_cancelled();
             if let Err(error) = ended {
                 tracing::error!(error = format!("{error:#}"), "a task failed: stopping");

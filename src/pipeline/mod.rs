@@ -18,6 +18,7 @@ use uuid::Uuid;
 use crate::{
     broker,
     database::{self, Connection, Fault, Schema},
+    failure::Died,
     retry::Backoff,
     settings::Settings,
     status::Status,
@@ -55,7 +56,7 @@ impl Worker {
             }
             match self.session(&stop).await {
                 Ok(session::Stopped) => break,
-                Err(error) if error.is::<tokio::task::JoinError>() => return Err(error),
+                Err(error) if error.is::<Died>() => return Err(error),
                 Err(error) => {
                     let wait = backoff.next_wait();
                     self.status.broker_fails(&error, wait);

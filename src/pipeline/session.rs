@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +24,7 @@ use crate::{
     clock,
     consume::{Delivery, Intake, priority},
     decode::{Limits, Reason, Refusal, Seconds, decode},
+    failure::Died,
     metrics::{Deliveries, Metrics},
     retry::Backoff,
     sabotage::{self, Bug, is_on},
@@ -31,6 +32,8 @@ use crate::{
     settle::{Ack, Ledger, Letter, Outcome, Receipt, Refused, Settled, publish_letters},
     status::Status,
 };
+
+const A_STAGE_DIED: Died = Died("a stage of the pipeline");
 
 /// The way out: where every stage sends what is settled or refused.
 #[derive(Clone)]
@@ -204,7 +207,7 @@ impl Session<'_> {
             outcome = intake.ack_surely(&acks).await;
         }
         while let Some(joined) = tasks.join_next().await {
-            joined.context("a stage of the pipeline died")?;
+            joined.map_err(|_| A_STAGE_DIED)?;
         }
         if outcome.is_ok() && ledger.open() > 0 {
             tracing::warn!(events = ledger.open(), "not finished, left to the broker");
@@ -233,7 +236,7 @@ impl Session<'_> {
                 () = stop.cancelled() => return Ok(()),
                 Some(settled) = self.settlements.recv() => self.settle(settled).await?,
                 Some(joined) = tasks.join_next() => {
-                    joined.context("a stage of the pipeline died")?;
+                    joined.map_err(|_| A_STAGE_DIED)?;
                     return Err(anyhow!("a stage of the pipeline ended early"));
                 }
                 () = wake, if wake_at.is_some() => {}

@@ -12,6 +12,7 @@ mod detector;
 mod faults;
 mod load;
 mod options;
+mod postgres_log;
 mod run;
 mod scene;
 #[path = "../support/mod.rs"]
@@ -91,6 +92,10 @@ async fn run_all(options: &Options, faults: &[Fault], servers: Option<&'static S
                 "NOT RUN: {}: needs servers that may be stopped, not those of DATABASE_URL and AMQP_URL",
                 fault.name
             );
+            continue;
+        }
+        if let Err(missing) = (fault.has_what_it_needs)() {
+            eprintln!("NOT RUN: {}: {missing}", fault.name);
             continue;
         }
         for seed in options.seeds() {

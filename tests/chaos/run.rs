@@ -1,7 +1,6 @@
 //! One fault with one seed, from an empty place to a verdict.
 
 use std::{
-    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -9,13 +8,7 @@ use std::{
 use rollcall::servers::Servers;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    faults::Fault,
-    load::Load,
-    scene::Scene,
-    support::{Place, postgres_log},
-    verdict::Verdict,
-};
+use crate::{faults::Fault, load::Load, postgres_log::PostgresLog, scene::Scene, support::Place, verdict::Verdict};
 
 /// What became of a run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -66,7 +59,7 @@ pub async fn run(
     let begun = Instant::now();
     let place = template.copy().await;
     let settings = [fault.settings, environment].concat();
-    let log_start = log_length();
+    let log = PostgresLog::from_now();
     let mut scene = Scene::set(place, Arc::clone(load), servers, &settings, fault.replicas).await;
     scene.patience = patience;
     let mut verdict = Verdict::default();
@@ -77,15 +70,20 @@ pub async fn run(
             verdict.trouble(format!("the end of a log: {}", last_lines(&replica.log())));
         }
     }
-    let Scene { place, detector, replicas, database, broker, .. } = &mut scene;
+    let Scene { place, detector, replicas, database, broker, undo, .. } = &mut scene;
     for replica in replicas.drain(..) {
         replica.kill().await;
     }
     database.close().await;
     broker.close().await;
     verdict.judge(place, load).await;
-    if !fault.raises {
-        look_into_log(&place.name, log_start, &mut verdict);
+    // No duplicate key and no deadlock ever surfaces.
+    let bad = if fault.deadlocks { &["23505"][..] } else { &["23505", "40P01"] };
+    if let Some(line) = log.as_ref().and_then(|log| log.errors(&place.name, bad).into_iter().next()) {
+        verdict.trouble(line);
+    }
+    for undo in undo.drain(..) {
+        undo.await;
     }
     let (acked, early) = detector.found();
     verdict.early_acks = early;
@@ -119,6 +117,7 @@ async fn play(fault: &Fault, scene: &mut Scene, confirmed: &mut u64) -> Result<(
             scene.publish();
         }
         fault.happen(scene).await?;
+        scene.publish_kept_back();
         *confirmed = scene.published().await;
         drain(scene).await
     };
@@ -174,25 +173,4 @@ async fn comes_back(scene: &Scene) -> bool {
 fn last_lines(log: &str) -> String {
     let lines: Vec<_> = log.lines().collect();
     lines[lines.len().saturating_sub(8)..].join("\n")
-}
-
-fn log_length() -> Option<(PathBuf, u64)> {
-    let log = postgres_log()?;
-    let length = std::fs::metadata(&log).map_or(0, |metadata| metadata.len());
-    Some((log, length))
-}
-
-/// No duplicate key and no deadlock ever surfaces.
-fn look_into_log(database: &str, start: Option<(PathBuf, u64)>, verdict: &mut Verdict) {
-    let Some((log, start)) = start else { return };
-    let text = std::fs::read(log).unwrap_or_default();
-    let text = String::from_utf8_lossy(text.get(usize::try_from(start).unwrap_or(0)..).unwrap_or_default());
-    let bad = text.lines().find(|line| {
-        line.contains(database)
-            && line.contains("ERROR")
-            && [" 23505 ", " 40P01 "].iter().any(|code| line.contains(code))
-    });
-    if let Some(line) = bad {
-        verdict.trouble(line);
-    }
 }

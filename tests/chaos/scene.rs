@@ -6,12 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rollcall::{
-    broker::{Message, Notice, Outbox, Topology},
-    servers::Servers,
-    settings::Settings,
-};
-use tokio::task::JoinHandle;
+use futures_util::future::BoxFuture;
+use rollcall::{broker::Topology, servers::Servers};
+use sqlx::{Connection as _, PgConnection};
+use tokio::{process::Command, task::JoinHandle};
 
 use crate::{
     detector::Detector,
@@ -19,6 +17,7 @@ use crate::{
     support::{
         Place, Replica,
         proxy::{Point, Proxy},
+        publish_through_outages, rollcall,
     },
 };
 
@@ -40,6 +39,15 @@ const SETTINGS: [(&str, &str); 11] = [
     ("ROLLCALL_DATABASE__TRANSACTION_TIMEOUT", "3s"),
 ];
 
+/// Shares of the load that are kept back, one for each time that something happens and a few more: there is always
+/// something left to commit, so that recovery can be measured. One is a hundredth of the load.
+const KEPT_BACK: usize = 35;
+
+/// How many events come first.
+fn not_kept_back(load: &Load) -> usize {
+    load.bodies.len() - load.bodies.len() / 100 * KEPT_BACK
+}
+
 /// What a run consists of.
 pub struct Scene {
     pub place: Place,
@@ -59,6 +67,9 @@ pub struct Scene {
     pub peak_memory: u64,
     environment: Vec<(String, String)>,
     publishers: Vec<JoinHandle<u64>>,
+    kept_back: Range<usize>,
+    /// What is done to the servers after the verdict, so that the next run finds them as this one did.
+    pub undo: Vec<BoxFuture<'static, ()>>,
     begun: Instant,
     /// How long anything may take.
     pub patience: Duration,
@@ -86,6 +97,7 @@ impl Scene {
         let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
         let environment =
             urls.into_iter().chain(SETTINGS.iter().map(owned)).chain(settings.iter().map(owned)).collect();
+        let kept_back = not_kept_back(&load)..load.bodies.len();
         let mut scene = Self {
             random: fastrand::Rng::with_seed(load.seed),
             place,
@@ -101,6 +113,8 @@ impl Scene {
             peak_memory: 0,
             environment,
             publishers: Vec::new(),
+            kept_back,
+            undo: Vec::new(),
             begun: Instant::now(),
             patience: PATIENCE,
         };
@@ -110,24 +124,41 @@ impl Scene {
         scene
     }
 
-    /// Publishes the load in the background; what breaks is published again.
+    /// Publishes the load but for what is kept back, in the background; what breaks is published again.
     pub fn publish(&mut self) {
-        self.publish_range(0..self.load.bodies.len());
+        self.publish_range(0..not_kept_back(&self.load));
     }
 
     /// As [`Self::publish`], the first half only.
     pub fn publish_half(&mut self) {
-        self.publish_range(0..self.load.bodies.len() / 2);
+        self.publish_range(0..not_kept_back(&self.load) / 2);
     }
 
     /// As [`Self::publish`], the other half.
     pub fn publish_rest(&mut self) {
-        self.publish_range(self.load.bodies.len() / 2..self.load.bodies.len());
+        let end = not_kept_back(&self.load);
+        self.publish_range(end / 2..end);
+    }
+
+    /// Publishes a share of what is kept back, if there is one.
+    pub fn publish_share(&mut self) -> bool {
+        let Range { start, end } = self.kept_back;
+        let middle = end.min(start + self.load.bodies.len() / 100);
+        self.kept_back = middle..end;
+        self.publish_range(start..middle);
+        start < middle
+    }
+
+    /// Publishes all that is still kept back.
+    pub fn publish_kept_back(&mut self) {
+        let all = std::mem::take(&mut self.kept_back);
+        self.publish_range(all);
     }
 
     fn publish_range(&mut self, range: Range<usize>) {
         let (settings, load) = (Arc::clone(&self.place.settings), Arc::clone(&self.load));
-        self.publishers.push(tokio::spawn(async move { publish(&settings, &load.bodies[range]).await }));
+        self.publishers
+            .push(tokio::spawn(async move { publish_through_outages(&settings, &load.bodies[range]).await }));
     }
 
     /// Waits until all is published; returns how many events were confirmed.
@@ -157,28 +188,36 @@ impl Scene {
         Ok(())
     }
 
-    /// Waits until the worker has declared again what was deleted.
-    pub async fn queues_are_back(&self) -> Result<(), String> {
+    /// Waits until something holds.
+    pub async fn until(&self, what: &str, mut holds: impl AsyncFnMut() -> bool) -> Result<(), String> {
         let deadline = Instant::now() + self.patience;
-        while self.place.try_ready().await.is_none() {
+        while !holds().await {
             if Instant::now() > deadline {
-                return Err(format!("queues are missing after {:?}", self.patience));
+                return Err(format!("not within {:?}: {what}", self.patience));
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         Ok(())
     }
 
-    /// Waits until all is published, applied and archived, with nothing on its way.
-    pub async fn emptied(&mut self) -> Result<(), String> {
-        let deadline = Instant::now() + self.patience;
-        while !(self.is_drained().await && self.is_idle().await) {
-            if Instant::now() > deadline {
-                return Err(format!("not idle within {:?}", self.patience));
-            }
-            tokio::time::sleep(Duration::from_millis(25)).await;
-        }
-        Ok(())
+    /// Waits until the worker has declared again what was deleted.
+    pub async fn queues_are_back(&self) -> Result<(), String> {
+        self.until("the queues are back", async || self.place.try_ready().await.is_some()).await
+    }
+
+    /// Waits until all that was published is applied and archived, with nothing on its way.
+    pub async fn emptied(&self) -> Result<(), String> {
+        self.until("nothing is on its way", async || self.is_drained().await && self.is_idle().await).await
+    }
+
+    /// Whether a replica has logged this.
+    pub fn is_told(&self, text: &str) -> bool {
+        self.replicas.iter().any(|replica| replica.log().contains(text))
+    }
+
+    /// Waits until a replica has logged this.
+    pub async fn told(&self, text: &str) -> Result<(), String> {
+        self.until(&format!("a replica tells of {text}"), async || self.is_told(text)).await
     }
 
     /// Whether no replica holds anything, and each can account for all that it got.
@@ -197,8 +236,9 @@ impl Scene {
     async fn archived(&self) -> bool {
         let confirmed = self.detector.letters();
         let count = "select count(*) from dead_letters";
-        let archived: i64 = sqlx::query_scalar(count).fetch_one(&mut self.place.connect().await).await.unwrap();
-        usize::try_from(archived).unwrap() >= confirmed
+        let Ok(mut connection) = PgConnection::connect(&self.place.superuser_url()).await else { return false };
+        let archived = sqlx::query_scalar::<_, i64>(count).fetch_one(&mut connection).await;
+        archived.is_ok_and(|archived| usize::try_from(archived).unwrap() >= confirmed)
     }
 
     /// Does something to the servers.
@@ -217,8 +257,20 @@ impl Scene {
     }
 
     pub fn add_replica(&mut self) {
+        self.replicas.push(Replica::start_command(self.command()));
+    }
+
+    /// What starts a replica.
+    pub fn command(&self) -> Command {
         let environment: Vec<_> = self.environment.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-        self.replicas.push(Replica::start(&self.place, &environment));
+        let mut command = rollcall(&self.place, &environment);
+        command.arg("run");
+        command
+    }
+
+    /// Sets something for all replicas that start from now on.
+    pub fn set_variable(&mut self, key: &str, value: String) {
+        self.environment.push((key.to_owned(), value));
     }
 
     /// Notes the memory of all replicas.
@@ -250,10 +302,11 @@ impl Scene {
         Ok(())
     }
 
-    /// Notes a fault that has happened, and how long after `since` something was committed again. Without
-    /// anything left to commit there is nothing to measure.
+    /// Notes a fault that has happened, and how long after `since` something was committed again: a share of the load
+    /// is published for that.
     pub async fn recovered(&mut self, since: Instant) -> Result<(), String> {
         self.reached += 1;
+        self.publish_share();
         let deadline = since + self.patience;
         let mut polls = 0_u32;
         loop {
@@ -262,7 +315,7 @@ impl Scene {
                 return Ok(());
             }
             polls += 1;
-            if polls.is_multiple_of(50) && self.is_drained().await {
+            if polls.is_multiple_of(50) && self.is_drained().await && self.is_idle().await {
                 return Ok(());
             }
             if Instant::now() > deadline {
@@ -277,18 +330,4 @@ impl Scene {
     pub async fn is_drained(&self) -> bool {
         self.publishers.iter().all(JoinHandle::is_finished) && self.place.try_ready().await == Some(0)
     }
-}
-
-async fn publish(settings: &Settings, bodies: &[(String, Vec<u8>)]) -> u64 {
-    let mut confirmed = 0;
-    let mut outbox = Outbox::new(settings, |notice| match notice {
-        Notice::Confirmed => confirmed += 1,
-        Notice::Rejected(number, problem) => panic!("event {number} was rejected: {problem}"),
-        Notice::Waiting(..) => {}
-    });
-    for (number, (routing_key, body)) in (0..).zip(bodies) {
-        outbox.send(Message { number, routing_key: routing_key.clone(), body: body.clone() }).await;
-    }
-    outbox.finish().await;
-    confirmed
 }

@@ -140,13 +140,13 @@ async fn a_log_that_nobody_reads_stops_nothing() {
     assert!(status.success(), "{status}");
 }
 
-/// Few file descriptors: it waits and says so, and does not spin.
+/// Too few file descriptors for one connection: it waits and says so, and does not spin.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn too_few_file_descriptors_are_told() {
     let place = Place::new().await;
     let program = crate::support::rollcall(&place, &[]);
     let mut limited = Command::new("sh");
-    limited.args(["-c", "ulimit -n 14; exec \"$0\" run"]).arg(program.as_std().get_program());
+    limited.args(["-c", "ulimit -n 11; exec \"$0\" run"]).arg(program.as_std().get_program());
     for (key, value) in program.as_std().get_envs() {
         limited.env(key, value.unwrap_or_default());
     }

@@ -12,7 +12,7 @@ mod worker;
 use std::{future::Future, sync::Arc, time::Duration};
 
 use rollcall::{
-    broker::{self, Publisher, Topology},
+    broker::{self, Message, Notice, Outbox, Publisher, Topology},
     database::MIGRATOR,
     settings::{Settings, Sources},
 };
@@ -45,6 +45,22 @@ pub async fn eventually_within<F: Future<Output = bool>>(
         }
     };
     tokio::time::timeout(deadline, polling).await.unwrap_or_else(|_| panic!("not within {deadline:?}: {what}"));
+}
+
+/// Publishes bodies with their routing keys, however often the broker goes away meanwhile; returns how many were
+/// confirmed.
+pub async fn publish_through_outages(settings: &Settings, bodies: &[(String, Vec<u8>)]) -> u64 {
+    let mut confirmed = 0;
+    let mut outbox = Outbox::new(settings, |notice| match notice {
+        Notice::Confirmed => confirmed += 1,
+        Notice::Rejected(number, problem) => panic!("event {number} was rejected: {problem}"),
+        Notice::Waiting(..) => {}
+    });
+    for (number, (routing_key, body)) in (0..).zip(bodies) {
+        outbox.send(Message { number, routing_key: routing_key.clone(), body: body.clone() }).await;
+    }
+    outbox.finish().await;
+    confirmed
 }
 
 /// A database and a broker prefix of a test's own, removed when dropped.
@@ -126,6 +142,11 @@ impl Place {
     /// Whose database it is.
     pub fn role(&self) -> &str {
         &self.role.as_ref().expect("a template or its copy").name
+    }
+
+    /// The password of [`Self::role`].
+    pub fn password(&self) -> &str {
+        &self.role.as_ref().expect("a template or its copy").password
     }
 
     pub async fn connect(&self) -> PgConnection {

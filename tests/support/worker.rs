@@ -4,8 +4,10 @@ use std::{
     collections::BTreeMap,
     env,
     fs::File,
+    io::{Read as _, Write as _},
     path::Path,
     process::{ExitStatus, Stdio},
+    sync::{Arc, Condvar, Mutex},
     time::Duration,
 };
 
@@ -53,6 +55,27 @@ impl Replica {
         let stderr = File::options().append(true).open(log.path()).unwrap();
         let child = command.stderr(stderr).kill_on_drop(true).spawn().unwrap();
         Self { child, log }
+    }
+
+    /// As [`Self::start_command`]; what it logs goes through a pipe, whose reader can be stopped.
+    pub fn start_piped(mut command: Command) -> (Self, LogReader) {
+        let log = NamedTempFile::new().unwrap();
+        let (mut pipe, stderr) = std::io::pipe().unwrap();
+        let mut copy = File::options().append(true).open(log.path()).unwrap();
+        let child = command.stderr(stderr).kill_on_drop(true).spawn().unwrap();
+        // Holds the other end of the pipe.
+        drop(command);
+        let reader = LogReader::default();
+        let is_stopped = Arc::clone(&reader.0);
+        std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(length @ 1..) = pipe.read(&mut bytes) {
+                copy.write_all(&bytes[..length]).unwrap();
+                let (is_stopped, changed) = &*is_stopped;
+                drop(changed.wait_while(is_stopped.lock().unwrap(), |is_stopped| *is_stopped).unwrap());
+            }
+        });
+        (Self { child, log }, reader)
     }
 
     pub fn pid(&self) -> u32 {
@@ -172,6 +195,23 @@ impl Replica {
     /// Ends it with SIGKILL.
     pub async fn kill(mut self) {
         self.child.kill().await.unwrap();
+    }
+}
+
+/// Who reads the log of [`Replica::start_piped`]; reads on when it is dropped.
+#[derive(Default)]
+pub struct LogReader(Arc<(Mutex<bool>, Condvar)>);
+
+impl LogReader {
+    pub fn stop(&self) {
+        *self.0.0.lock().unwrap() = true;
+    }
+}
+
+impl Drop for LogReader {
+    fn drop(&mut self) {
+        *self.0.0.lock().unwrap() = false;
+        self.0.1.notify_all();
     }
 }
 

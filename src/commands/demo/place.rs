@@ -11,6 +11,7 @@ use sqlx::AssertSqlSafe;
 
 use crate::{
     broker, database,
+    failure::Died,
     servers::Servers,
     settings::{Settings, Sources},
 };
@@ -42,7 +43,8 @@ impl Place {
         }
         let exe = env::current_exe().context("finding this program")?;
         let dir = dir.to_owned();
-        let servers = tokio::task::spawn_blocking(move || Servers::start(&exe, &dir)).await??;
+        let servers = tokio::task::spawn_blocking(move || Servers::start(&exe, &dir));
+        let servers = servers.await.map_err(|_| Died("the start of the servers"))??;
         let settings = settings(servers.database_url(), servers.amqp_url(), &name)?;
         create_folder()?;
         Ok(Self { servers: Some(servers), settings, maintenance: None, folder })
@@ -51,7 +53,8 @@ impl Place {
     pub(super) async fn close(self) -> anyhow::Result<()> {
         fs::remove_dir_all(&self.folder).with_context(|| format!("removing {}", self.folder.display()))?;
         if let Some(servers) = self.servers {
-            tokio::task::spawn_blocking(move || servers.stop()).await??;
+            let stopping = tokio::task::spawn_blocking(move || servers.stop());
+            stopping.await.map_err(|_| Died("the stop of the servers"))??;
             remove_if_empty(&self.folder);
             return Ok(());
         }

@@ -19,6 +19,8 @@ pub(super) enum Act {
         off: [&'static str; 2],
     },
     ConsumerTimeout,
+    /// The user's password is another one for a while.
+    Password,
     /// A queue that is empty is deleted.
     DeleteEvents,
     DeleteDead,
@@ -49,6 +51,7 @@ pub(super) fn all() -> Vec<Fault> {
             "broker: disk alarm",
             Act::Alarm { on: ["set_disk_free_limit", "100000GB"], off: ["set_disk_free_limit", "50MB"] },
         ),
+        own_in_halves("broker: the user's password is changed and set back", Act::Password),
         own_in_halves("broker: consumer timeout", Act::ConsumerTimeout),
     ]
 }
@@ -74,6 +77,7 @@ impl Act {
                 };
                 scene.strike(1, alarm).await
             }
+            Self::Password => scene.strike(1, change_password).await,
             Self::ConsumerTimeout => consumer_timeout(scene).await,
             Self::DeleteEvents | Self::DeleteDead => delete(scene, self).await,
             Self::Unbind => unbind(scene).await,
@@ -104,6 +108,22 @@ async fn freeze(scene: &mut Scene) -> Result<(), String> {
 
 async fn control(scene: &Scene, arguments: [&'static str; 2]) -> Result<(), String> {
     scene.with_servers(move |servers| servers.rabbitmqctl(&arguments).map(drop)).await
+}
+
+async fn change_password(scene: &mut Scene) -> Result<(), String> {
+    scene.publish_rest();
+    let url = scene.place.settings.broker.url.expose();
+    let account = url.split_once("://").and_then(|(_, rest)| rest.split_once('@')).expect("an account").0;
+    let (user, password) = account.split_once(':').expect("a password");
+    let (user, password) = (user.to_owned(), password.to_owned());
+    let set = async |password: String| {
+        let user = user.clone();
+        scene.with_servers(move |servers| servers.rabbitmqctl(&["change_password", &user, &password]).map(drop)).await
+    };
+    set("another".into()).await?;
+    let closed = control(scene, ["close_all_connections", "chaos"]).await;
+    let refused = scene.told("ACCESS_REFUSED").await;
+    set(password).await.and(closed).and(refused)
 }
 
 async fn consumer_timeout(scene: &mut Scene) -> Result<(), String> {

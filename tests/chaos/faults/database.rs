@@ -6,7 +6,10 @@ use rollcall::servers::PostgresStop;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use super::{Fault, TIMES, WHILE, fault, signal};
-use crate::scene::{PATIENCE, Scene};
+use crate::{
+    postgres_log::PostgresLog,
+    scene::{PATIENCE, Scene},
+};
 
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Act {
@@ -22,6 +25,12 @@ pub(super) enum Act {
     Crowd,
     /// Rows that take longer than a statement may.
     Slow,
+    /// Somebody else locks the same rows in the opposite order, until the server ends the worker's transaction.
+    Deadlock,
+    /// The schema changes, as a new version of the worker would want it.
+    Migrated,
+    /// The role's password is another one for a while.
+    Password,
     /// For a while, by these statements, which name the database as `{db}` and the role as `{role}`.
     Changed {
         there: &'static str,
@@ -31,7 +40,7 @@ pub(super) enum Act {
 
 pub(super) fn all() -> Vec<Fault> {
     let named = |name, act| fault(name, super::Act::Database(act));
-    let raises = |name, codes| Fault { raises: true, ..named(name, Act::Raise(codes)) };
+    let raises = |name, codes| Fault { deadlocks: true, ..named(name, Act::Raise(codes)) };
     let own = |name, act| Fault { needs_servers: true, ..named(name, act) };
     vec![
         raises("database: conflict at COMMIT (40001, 40P01, 55P03)", &["40001", "40P01", "55P03"]),
@@ -86,6 +95,14 @@ pub(super) fn all() -> Vec<Fault> {
             "database: the role may not log in",
             Act::Changed { there: "alter role {role} nologin", back: "alter role {role} login" },
         ),
+        named("database: the schema is migrated", Act::Migrated),
+        named("database: the role's password is changed and set back", Act::Password),
+        Fault {
+            deadlocks: true,
+            in_halves: true,
+            settings: &[("ROLLCALL_DATABASE__LOCK_TIMEOUT", "1900ms")],
+            ..own("database: deadlock with another client", Act::Deadlock)
+        },
         own("database: restarted (fast)", Act::Restart(PostgresStop::Fast)),
         own("database: restarted (immediate)", Act::Restart(PostgresStop::Immediate)),
         own("database: SIGKILL and started", Act::Restart(PostgresStop::Kill)),
@@ -116,6 +133,9 @@ impl Act {
                 scene.strike(2 * TIMES, async |scene| lock_for(scene, "participants", short).await).await
             }
             Self::Slow => slow(scene).await,
+            Self::Deadlock => deadlock(scene).await,
+            Self::Migrated => migrate(scene).await,
+            Self::Password => scene.strike(1, async |scene| change_password(scene).await).await,
             Self::Changed { there, back } => {
                 let change_and_back = async |scene: &mut Scene| {
                     change(scene, there).await;
@@ -147,19 +167,78 @@ async fn lock_for(scene: &Scene, table: &str, time: Duration) -> Result<(), Stri
     Ok(())
 }
 
-async fn superuser(scene: &Scene) -> PgConnection {
+async fn deadlock(scene: &mut Scene) -> Result<(), String> {
+    scene.wanted = 3;
+    let log = PostgresLog::from_now().expect("servers of the harness's own");
+    let mut other = superuser(scene).await;
+    // Whoever has waited that long looks for deadlocks, and gives way: the worker does after a second.
+    sqlx::raw_sql("set deadlock_timeout = '1min'").execute(&mut other).await.unwrap();
+    let own: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut other).await.unwrap();
+    let mut observer = superuser(scene).await;
+    let mut met = 0;
+    while scene.reached < scene.wanted {
+        // So that there are rows to lock, and no events but those that meet the lock.
+        scene.emptied().await?;
+        // The worker writes people first and memberships after them.
+        sqlx::raw_sql("begin; select from participant_groups for update").execute(&mut other).await.unwrap();
+        let blocked = "select count(*) from pg_stat_activity
+            where application_name = 'rollcall' and $1 = any(pg_blocking_pids(pid))";
+        scene.publish_share();
+        let is_blocked =
+            async || sqlx::query_scalar::<_, i64>(blocked).bind(own).fetch_one(&mut observer).await.unwrap() > 0;
+        scene.until("the worker waits for the other client", is_blocked).await?;
+        sqlx::raw_sql("select from participants for update; rollback").execute(&mut other).await.unwrap();
+        let since = Instant::now();
+        let deadlocks = log.errors(&scene.place.name, &["40P01"]).len();
+        if deadlocks > met {
+            met = deadlocks;
+            scene.recovered(since).await?;
+        }
+    }
+    scene.publish_rest();
+    Ok(())
+}
+
+async fn migrate(scene: &mut Scene) -> Result<(), String> {
+    let mut steps = [
+        "alter table activity_events add column extra text not null default 'new'",
+        "create index on activity_events (org_id, occurred_at)",
+        "alter table participants add column extra int, alter column full_name type varchar",
+    ]
+    .into_iter();
+    scene
+        .strike(3, async |scene| {
+            change(scene, steps.next().expect("a step for each time")).await;
+            Ok(())
+        })
+        .await
+}
+
+async fn change_password(scene: &mut Scene) -> Result<(), String> {
+    change(scene, "alter role {role} password 'another'").await;
+    terminate_backends(scene).await?;
+    // Something that makes the worker come back before it looks after the database by itself.
+    scene.publish_share();
+    let refused = scene.told("28P01").await;
+    let back = format!("alter role {{role}} password '{}'", scene.place.password());
+    change(scene, &back).await;
+    refused
+}
+
+/// A connection of one who may do everything.
+pub(super) async fn superuser(scene: &Scene) -> PgConnection {
     let mut connection = PgConnection::connect(&scene.place.superuser_url()).await.unwrap();
     // Also where all others may only read.
     sqlx::raw_sql("set default_transaction_read_only = off").execute(&mut connection).await.unwrap();
     connection
 }
 
-async fn change(scene: &Scene, statement: &str) {
+pub(super) async fn change(scene: &Scene, statement: &str) {
     let statement = statement.replace("{db}", &scene.place.name).replace("{role}", scene.place.role());
     sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut superuser(scene).await).await.unwrap();
 }
 
-async fn terminate_backends(scene: &Scene) -> Result<(), String> {
+pub(super) async fn terminate_backends(scene: &Scene) -> Result<(), String> {
     let query = "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database()
         and application_name = 'rollcall'";
     sqlx::query(query).execute(&mut superuser(scene).await).await.unwrap();

@@ -1,8 +1,13 @@
 //! What can happen to a run.
 
 mod broker;
+mod community;
 mod database;
+mod disk;
+mod failover;
+mod machine;
 mod network;
+mod tls;
 mod worker;
 
 use std::time::Duration;
@@ -19,8 +24,10 @@ pub struct Fault {
     pub settings: &'static [(&'static str, &'static str)],
     /// Whether servers of the harness's own are needed.
     pub needs_servers: bool,
-    /// Whether the database itself says 40P01 here, because it was told to.
-    pub raises: bool,
+    /// What is missing on this machine, if anything is.
+    pub has_what_it_needs: fn() -> Result<(), &'static str>,
+    /// Whether the database says 40P01 here: because it was told to, or to somebody who goes the other way.
+    pub deadlocks: bool,
     /// Whether the second half of the events comes after it.
     pub in_halves: bool,
     act: Act,
@@ -33,6 +40,11 @@ enum Act {
     Database(database::Act),
     Broker(broker::Act),
     Network(network::Act),
+    Community(community::Act),
+    Machine(machine::Act),
+    Failover,
+    FullDisk,
+    ExpiredCertificate,
 }
 
 /// What a trap does.
@@ -52,7 +64,16 @@ const TIMES: u32 = 5;
 const WHILE: Duration = Duration::from_millis(700);
 
 const fn fault(name: &'static str, act: Act) -> Fault {
-    Fault { name, replicas: 1, settings: &[], needs_servers: false, raises: false, in_halves: false, act }
+    Fault {
+        name,
+        replicas: 1,
+        settings: &[],
+        needs_servers: false,
+        has_what_it_needs: || Ok(()),
+        deadlocks: false,
+        in_halves: false,
+        act,
+    }
 }
 
 /// All faults, those that need no servers of the harness's own first.
@@ -99,6 +120,9 @@ pub fn all() -> Vec<Fault> {
     faults.extend(network::all());
     faults.extend(database::all());
     faults.extend(broker::all());
+    faults.extend(community::all());
+    faults.extend(machine::all());
+    faults.extend([failover::fault(), disk::fault(), tls::fault()]);
     faults.sort_by_key(|fault| fault.needs_servers);
     faults
 }
@@ -117,6 +141,11 @@ impl Fault {
             Act::Database(act) => act.happen(scene).await,
             Act::Broker(act) => act.happen(scene).await,
             Act::Network(act) => act.happen(scene).await,
+            Act::Community(act) => act.happen(scene).await,
+            Act::Machine(act) => act.happen(scene).await,
+            Act::Failover => failover::happen(scene).await,
+            Act::FullDisk => disk::happen(scene).await,
+            Act::ExpiredCertificate => tls::happen(scene).await,
         }
     }
 }
@@ -161,15 +190,15 @@ async fn spring(scene: &mut Scene, point: Point, deed: Deed) -> Result<(), Strin
     Ok(())
 }
 
-/// Waits until a trap has sprung, or there is nothing left that could make it.
-async fn sprung(scene: &Scene, trap: &crate::support::proxy::Trap) -> bool {
+/// Waits until a trap has sprung, or there is nothing left that could make it, nor kept back.
+async fn sprung(scene: &mut Scene, trap: &crate::support::proxy::Trap) -> bool {
     loop {
         tokio::select! {
             () = trap.sprung() => return true,
             () = tokio::time::sleep(Duration::from_millis(500)) => {}
         }
-        if scene.is_drained().await {
-            return trap.has_sprung();
+        if scene.is_drained().await && !trap.has_sprung() && !scene.publish_share() {
+            return false;
         }
     }
 }

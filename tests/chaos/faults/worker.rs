@@ -1,11 +1,17 @@
 //! Replicas that are killed, stopped and frozen.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use super::{Fault, TIMES, fault, sprung};
 use crate::{
     scene::Scene,
-    support::proxy::{Action, Point},
+    support::{
+        Replica,
+        proxy::{Action, Point},
+    },
 };
 
 #[derive(Debug, Clone, Copy)]
@@ -18,6 +24,8 @@ pub(super) enum Act {
     Zombie,
     /// SIGSTOP inside a transaction, for longer than the server lets it be idle.
     FreezeInTransaction,
+    /// Of three replicas, one has a clock that is an hour behind, and one that is an hour ahead.
+    WrongClocks,
 }
 
 pub(super) fn all() -> Vec<Fault> {
@@ -26,6 +34,11 @@ pub(super) fn all() -> Vec<Fault> {
         Fault { replicas: 3, ..named("one of three replicas: SIGKILL at any time", Act::KillAnyone) },
         Fault { replicas: 2, ..named("replica: SIGTERM under load", Act::Terminate) },
         Fault { replicas: 2, ..named("replica: frozen for 6 s, its events given to another", Act::Zombie) },
+        Fault {
+            in_halves: true,
+            has_what_it_needs: || faketime().map(drop).ok_or("needs libfaketime (apt-get install faketime)"),
+            ..named("three replicas: one clock an hour behind, one an hour ahead", Act::WrongClocks)
+        },
         named("replica: frozen inside a transaction for 4 s", Act::FreezeInTransaction),
     ]
 }
@@ -37,6 +50,7 @@ impl Act {
             Self::Terminate => terminate(scene).await,
             Self::Zombie => zombie(scene).await,
             Self::FreezeInTransaction => freeze(scene).await,
+            Self::WrongClocks => wrong_clocks(scene).await,
         }
     }
 }
@@ -83,6 +97,40 @@ async fn freeze(scene: &mut Scene) -> Result<(), String> {
     let trap = scene.database.arm(Point::Statement, 3, Action::Freeze(scene.replicas[0].pid(), frozen));
     if sprung(scene, &trap).await {
         scene.recovered(Instant::now() + frozen).await?;
+    }
+    Ok(())
+}
+
+/// The library that lies about the time, where the system has it.
+fn faketime() -> Option<PathBuf> {
+    let folders = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    folders.map(|folder| folder.path().join("faketime/libfaketime.so.1")).find(|library| library.exists())
+}
+
+async fn wrong_clocks(scene: &mut Scene) -> Result<(), String> {
+    scene.wanted = 2;
+    let library = faketime().expect("it was there a moment ago");
+    for (offset, hours) in [("-1h", -1), ("+1h", 1)] {
+        let mut command = scene.command();
+        // Timers go by the monotonic clock, which no skew changes.
+        command.env("LD_PRELOAD", &library).env("FAKETIME", offset).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        let replica = Replica::start_command(command);
+        replica.ready().await;
+        let line = replica.log();
+        let told = line.split_whitespace().next().unwrap_or_default();
+        let query = sqlx::query_scalar("select round(extract(epoch from $1::text::timestamptz - now()) / 3600)::int");
+        let skew: i32 = query.bind(told).fetch_one(&mut scene.place.connect().await).await.unwrap();
+        if skew != hours {
+            return Err(format!("its clock is {skew} h ahead instead of {hours} h"));
+        }
+        scene.replicas.push(replica);
+    }
+    scene.publish_rest();
+    scene.progress().await?;
+    for replica in 1..=2 {
+        let has_worked = async || scene.replicas[replica].metric("rollcall_acked_total").await > 0.0;
+        scene.until("a replica with a wrong clock has worked", has_worked).await?;
+        scene.recovered(Instant::now()).await?;
     }
     Ok(())
 }

@@ -22,6 +22,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::net::TcpListener;
+
 use address::Address;
 use listening::{Listening, bind, bind_anywhere};
 use road::Road;
@@ -42,12 +44,20 @@ pub struct Proxy {
 impl Proxy {
     /// A way to the server that a URL names.
     pub async fn to(url: &str) -> Self {
+        Self::on(bind_anywhere().await, url)
+    }
+
+    fn on(listener: TcpListener, url: &str) -> Self {
         let address = Address::of(url);
-        let listener = bind_anywhere().await;
         let port = listener.local_addr().unwrap().port();
         let road = Arc::new(Road::to(&address));
         let listening = Mutex::new(Some(Listening::on(listener, &road)));
         Self { url: address.by_way_of(port), port, road, listening }
+    }
+
+    /// As [`Self::to`], on a port on which nobody listens any more.
+    pub async fn in_the_place_of(port: u16, url: &str) -> Self {
+        Self::on(bind(port).await.unwrap(), url)
     }
 
     /// As [`Self::to`], closed at first: nothing listens.
