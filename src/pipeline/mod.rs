@@ -22,6 +22,8 @@ use crate::{
     settings::Settings,
     status::Status,
 };
+pub use router::writer_of;
+pub use session::{limits, size};
 
 /// What all sessions of a process share.
 #[derive(Debug, Clone)]

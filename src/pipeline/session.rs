@@ -151,12 +151,16 @@ pub(super) async fn run(worker: &Worker, topology: Topology, stop: &Cancellation
     session.run(tasks, stop, &over, &abandon).await
 }
 
-fn size(settings: &Settings) -> Size {
+/// How much leaves at once.
+#[must_use]
+pub const fn size(settings: &Settings) -> Size {
     let settings::Batch { max_events, max_bytes, max_transaction_events } = settings.batch;
     Size { max_events, max_bytes, max_transaction_events }
 }
 
-fn limits(settings: &Settings) -> Limits {
+/// What an event may be.
+#[must_use]
+pub const fn limits(settings: &Settings) -> Limits {
     let settings::Limits { max_body_bytes, max_clock_skew, store_text, .. } = settings.limits;
     Limits { max_body_bytes, max_clock_skew, store_text }
 }

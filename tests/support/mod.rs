@@ -21,7 +21,7 @@ use uuid::Uuid;
 pub use amqp::RawChannel;
 pub use kit::Kit;
 pub use servers::{base_connection, postgres_log, private_servers};
-pub use worker::{Replica, rollcall};
+pub use worker::{Replica, command, rollcall};
 
 /// Longer than anything here may take on a slow machine; nothing waits this long when it works.
 pub const DEADLINE: Duration = Duration::from_mins(2);
