@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use rollcall::servers::Servers;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 
@@ -33,8 +33,8 @@ pub enum Contender {
     Ack,
     /// A release build.
     Program { name: &'static str, path: PathBuf },
-    /// The worker's SQL without broker and decoding, with so many events waiting for each writer.
-    Sql(usize),
+    /// The worker's SQL without broker and decoding.
+    Sql,
 }
 
 impl Contender {
@@ -48,7 +48,7 @@ impl fmt::Display for Contender {
         match self {
             Self::Ack => f.write_str(ACK),
             Self::Program { name, .. } => f.write_str(name),
-            Self::Sql(_) => f.write_str(SQL),
+            Self::Sql => f.write_str(SQL),
         }
     }
 }
@@ -64,7 +64,7 @@ pub struct Run<'a> {
 impl Run<'_> {
     /// Works off the load, filled beforehand.
     pub async fn measure(&self, contender: &Contender, counts_round_trips: bool) -> anyhow::Result<Figures> {
-        if !matches!(contender, Contender::Sql(_)) {
+        if !matches!(contender, Contender::Sql) {
             self.place.publish(self.load.messages()).await;
             broker_rests(self.servers).await;
         }
@@ -73,11 +73,14 @@ impl Run<'_> {
         let mut figures = match contender {
             Contender::Ack => self.limit(&["ack".into(), self.load.events().to_string()]).await?,
             Contender::Program { path, .. } => self.work_off(path, counts_round_trips).await?,
-            Contender::Sql(waiting) => {
+            Contender::Sql => {
                 let bodies = self.load.file()?;
-                self.limit(&["sql".into(), bodies.path().display().to_string(), waiting.to_string()]).await?
+                self.limit(&["sql".into(), bodies.path().display().to_string()]).await?
             }
         };
+        // What it put off belongs to the run.
+        broker_rests(self.servers).await;
+        ensure!(self.place.ready().await == 0, "{contender} left something in the queues");
         let now = Cpu::of(self.servers);
         figures.set("cpu_broker_us", self.per_event(now.broker - cpu.broker));
         figures.set("cpu_postgres_us", self.per_event(now.postgres - cpu.postgres));
@@ -158,9 +161,12 @@ impl Run<'_> {
         expect_line(&mut answers, limits::READY).await?;
         let (used, begun) = (cpu_of_tree(pid), Instant::now());
         orders.write_all(b"go\n").await?;
-        expect_line(&mut answers, limits::DONE).await?;
+        let transactions = expect_line(&mut answers, limits::DONE).await?;
         let mut figures = Figures::default();
         self.set_rate(begun.elapsed(), &mut figures);
+        if transactions > 0.0 {
+            figures.set("events_per_transaction", self.events() / transactions);
+        }
         figures.set("cpu_client_us", self.per_event(cpu_of_tree(pid) - used));
         drop(orders);
         ensure!(child.wait().await?.success(), "a limit failed");
@@ -190,14 +196,14 @@ async fn sum(replicas: &[Replica], metric: &str) -> f64 {
     total
 }
 
+/// The number at the end of the line.
 async fn expect_line<R: tokio::io::AsyncBufRead + Unpin>(
     lines: &mut tokio::io::Lines<R>,
     expected: &str,
-) -> anyhow::Result<()> {
-    match lines.next_line().await? {
-        Some(line) if line == expected => Ok(()),
-        told => bail!("a limit said {told:?} instead of {expected}"),
-    }
+) -> anyhow::Result<f64> {
+    let line = lines.next_line().await?;
+    let number = line.as_deref().and_then(|line| line.strip_prefix(expected)?.parse().ok());
+    number.with_context(|| format!("a limit said {line:?} instead of {expected}"))
 }
 
 /// Answers of the database that a client waited for.

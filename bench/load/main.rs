@@ -133,7 +133,7 @@ async fn measure_all(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Every contender once, the programs in turn the other way round.
+/// Every contender once, in even rounds the other way round.
 async fn measure_round(
     options: &Options,
     servers: &Servers,
@@ -144,30 +144,21 @@ async fn measure_round(
 ) -> anyhow::Result<Vec<(Contender, Figures)>> {
     let mut done = Vec::new();
     let has_limits = !options.no_limits && matches!(scenario.measure, Measure::Drain | Measure::Again);
-    let mut contenders = if has_limits { vec![Contender::Ack] } else { Vec::new() };
-    contenders.extend_from_slice(programs);
+    let mut contenders = programs.to_vec();
+    if has_limits {
+        contenders.insert(0, Contender::Ack);
+        contenders.push(Contender::Sql);
+    }
     if round.is_multiple_of(2) {
         contenders.reverse();
     }
     for contender in contenders {
         let figures = measure_one(options, servers, scenario, ground, &contender).await?;
-        done.push(tell(scenario, round, contender, figures));
-    }
-    if has_limits {
-        // Its transactions are as large as the worker's were.
-        let size = |(_, figures): &(Contender, Figures)| figures.get("events_per_transaction");
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few thousand")]
-        let contender = Contender::Sql(done.iter().find_map(size).unwrap_or(1000.0).round() as usize);
-        let figures = measure_one(options, servers, scenario, ground, &contender).await?;
-        done.push(tell(scenario, round, contender, figures));
+        let rate = figures.get("events_per_s").map(|rate| format!(": {rate:.0} events/s")).unwrap_or_default();
+        eprintln!("load: {}, round {round}, {contender}{rate}", scenario.name);
+        done.push((contender, figures));
     }
     Ok(done)
-}
-
-fn tell(scenario: &Scenario, round: u32, contender: Contender, figures: Figures) -> (Contender, Figures) {
-    let rate = figures.get("events_per_s").map(|rate| format!(": {rate:.0} events/s")).unwrap_or_default();
-    eprintln!("load: {}, round {round}, {contender}{rate}", scenario.name);
-    (contender, figures)
 }
 
 async fn measure_one(
@@ -182,7 +173,7 @@ async fn measure_one(
     match (scenario.measure, contender) {
         (Measure::Latency, Contender::Program { path, .. }) => steady::latency(&run, path, options.rate).await,
         (Measure::Takeover, Contender::Program { path, .. }) => steady::takeover(&run, path, options.rate).await,
-        (Measure::Again, Contender::Program { .. } | Contender::Sql(_)) => {
+        (Measure::Again, Contender::Program { .. } | Contender::Sql) => {
             let first = run.measure(contender, false).await?;
             let mut again = run.measure(contender, false).await?;
             for (name, figure) in [("again_to_fresh_rate", "events_per_s"), ("again_to_fresh_wal", "wal_bytes")] {

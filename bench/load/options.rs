@@ -71,8 +71,6 @@ pub enum Limit {
     #[command(hide = true)]
     Sql {
         bodies: PathBuf,
-        /// Events that wait for each writer
-        waiting: usize,
         #[arg(long = "set")]
         set: Vec<String>,
     },
