@@ -80,8 +80,8 @@ impl Run<'_> {
         };
         // What it put off belongs to the run.
         broker_rests(self.servers).await;
-        ensure!(self.place.ready().await == 0, "{contender} left something in the queues");
         let now = Cpu::of(self.servers);
+        ensure!(self.place.ready().await == 0, "{contender} left something in the queues");
         figures.set("cpu_broker_us", self.per_event(now.broker - cpu.broker));
         figures.set("cpu_postgres_us", self.per_event(now.postgres - cpu.postgres));
         Counters::at_end(self.place).await?.since(&counters, self.events(), &mut figures);

@@ -120,6 +120,9 @@ async fn measure_all(options: &Options) -> anyhow::Result<()> {
         for (index, (scenario, ground)) in chosen.iter().zip(&mut grounds).enumerate() {
             let (place, load) = ground.next(scenario, options).await?;
             let run = Run { servers, scenario, place: &place, load: &load };
+            if scenario.measure == Measure::Again {
+                run.measure(&programs[0], false).await?;
+            }
             report.scenarios[index].statements = statements::measure(&run, &programs[0]).await?;
         }
     }
