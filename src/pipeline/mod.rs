@@ -23,6 +23,8 @@ use crate::{
     settings::Settings,
     status::Status,
 };
+pub use router::writer_of;
+pub use session::size;
 
 /// What all sessions of a process share.
 #[derive(Debug, Clone)]

@@ -18,11 +18,17 @@ pub(super) struct Writers(pub(super) Vec<mpsc::Sender<(Uuid, Share)>>);
 
 impl Writers {
     pub(super) async fn send(&self, org: Uuid, share: Share) {
-        let hash = org.as_u128() ^ (org.as_u128() >> 64);
-        let writer = (hash % self.0.len() as u128) as usize;
+        let writer = writer_of(org, self.0.len());
         // A writer that is gone has given up the session, and with it this share.
         let _ = self.0[writer].send((org, share)).await;
     }
+}
+
+/// The writer that an organization always meets.
+#[must_use]
+pub const fn writer_of(org: Uuid, writers: usize) -> usize {
+    let hash = org.as_u128() ^ (org.as_u128() >> 64);
+    (hash % writers as u128) as usize
 }
 
 /// Routes until the inbox is closed and empty.

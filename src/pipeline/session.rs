@@ -154,7 +154,9 @@ pub(super) async fn run(worker: &Worker, topology: Topology, stop: &Cancellation
     session.run(tasks, stop, &over, &abandon).await
 }
 
-fn size(settings: &Settings) -> Size {
+/// How much leaves at once.
+#[must_use]
+pub const fn size(settings: &Settings) -> Size {
     let settings::Batch { max_events, max_bytes, max_transaction_events } = settings.batch;
     Size { max_events, max_bytes, max_transaction_events }
 }

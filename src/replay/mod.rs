@@ -1,6 +1,6 @@
 //! Replay: dead letters go back to the events, after a look at what that would change.
 //!
-//! [`preview`] decodes and applies letters as a worker would, and takes it back. [`run`] publishes them in growing steps,
+//! [`preview`] decodes and applies letters as a worker would, and takes it back. [`Replay::run`] publishes them in growing steps,
 //! and waits after each for what becomes of it. The set of letters is frozen at the start and kept in the
 //! database, so a replay that was interrupted goes on where it was.
 

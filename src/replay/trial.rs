@@ -161,7 +161,7 @@ async fn survives(body: &[u8]) -> bool {
     child.wait().await.is_ok_and(|status| status.success())
 }
 
-/// What [`survives`] has a process of its own do.
+/// Decodes a body and forgets it: to be done in a process of its own, which perhaps does not survive it.
 pub fn decode_alone(body: &[u8]) {
     crate::sabotage::look_at(body);
     let limits = Limits { max_body_bytes: usize::MAX, max_clock_skew: std::time::Duration::ZERO, store_text: true };

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     env,
+    ffi::OsStr,
     fs::File,
     io::{Read as _, Write as _},
     path::Path,
@@ -24,6 +25,11 @@ use super::{DEADLINE, Place, eventually};
 pub fn rollcall(place: &Place, environment: &[(&str, &str)]) -> Command {
     // For trying a release build with the tests as they are.
     let program = env::var_os("ROLLCALL_TEST_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_rollcall").into());
+    command(program, place, environment)
+}
+
+/// A program that takes the settings of a place.
+pub fn command(program: impl AsRef<OsStr>, place: &Place, environment: &[(&str, &str)]) -> Command {
     let mut command = Command::new(program);
     command
         .env("DATABASE_URL", place.settings.database.url.expose())

@@ -24,6 +24,8 @@ pub enum Point {
     Begun,
     /// The database has committed.
     Committed,
+    /// The database has answered all and waits: the end of a round trip.
+    Ready,
 }
 
 /// What happens at a point. What came before it is forwarded first.

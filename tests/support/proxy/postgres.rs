@@ -66,10 +66,11 @@ impl Reader for Answers {
             // CommandComplete
             (b'C', b"BEGIN\0") => Some(Point::Begun),
             (b'C', b"COMMIT\0") => Some(Point::Committed),
+            // ReadyForQuery
+            (b'Z', _) => Some(Point::Ready),
             _ => None,
         };
-        // ReadyForQuery
-        Reading { point, is_complete: message[0] == b'Z', ..Reading::default() }
+        Reading { point, is_complete: matches!(point, Some(Point::Ready)), ..Reading::default() }
     }
 }
 

@@ -1,0 +1,93 @@
+//! What the command line says.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::scenarios::{self, Scenario};
+
+/// Measures the worker against its limits on private servers: `cargo bench --bench load -- [options]`.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "load")]
+#[expect(clippy::struct_excessive_bools, reason = "flags")]
+pub struct Options {
+    /// Only this scenario (may be repeated); without any, a quick set
+    #[arg(long = "scenario", value_name = "NAME")]
+    scenarios: Vec<String>,
+    /// Every scenario
+    #[arg(long)]
+    all: bool,
+    /// Lists the scenarios
+    #[arg(long)]
+    pub list: bool,
+    /// Rounds of each scenario: the contenders take turns, the figures are medians
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub runs: u32,
+    /// Events that wait in the queues when a run begins
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1000..))]
+    pub events: u64,
+    /// Rows of `activity_events` before the scenario "preload"
+    #[arg(long, default_value_t = 10_000_000)]
+    pub preload: u64,
+    /// Events a second where the rate is steady
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    pub rate: u32,
+    /// Another number is another load
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// A release build of rollcall; given twice, the second is compared with the first (default: this build's)
+    #[arg(long = "program", value_name = "FILE")]
+    pub programs: Vec<PathBuf>,
+    /// Without the two limits: only the programs
+    #[arg(long)]
+    pub no_limits: bool,
+    /// Once more with `pg_stat_statements`: what each statement costs
+    #[arg(long)]
+    pub statements: bool,
+    /// Writes everything to FILE as one JSON document
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Draws events a second against the bound into FILE, as SVG
+    #[arg(long, value_name = "FILE")]
+    pub plot: Option<PathBuf>,
+    /// Given by cargo bench
+    #[arg(long, hide = true)]
+    pub bench: bool,
+    #[command(subcommand)]
+    pub limit: Option<Limit>,
+}
+
+/// What this program does in a process of its own, so that its CPU time is counted separately.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Limit {
+    /// Acks so many deliveries and does nothing else
+    #[command(hide = true)]
+    Ack {
+        events: u64,
+        #[arg(long = "set")]
+        set: Vec<String>,
+    },
+    /// Applies the bodies of a file, one a line, decoded beforehand
+    #[command(hide = true)]
+    Sql {
+        bodies: PathBuf,
+        #[arg(long = "set")]
+        set: Vec<String>,
+    },
+}
+
+impl Options {
+    /// The scenarios that were asked for, or the name of one that there is not.
+    pub fn chosen(&self) -> Result<Vec<&'static Scenario>, String> {
+        let known = |name: &String| scenarios::ALL.iter().any(|scenario| scenario.name == name);
+        if let Some(unknown) = self.scenarios.iter().find(|name| !known(name)) {
+            return Err(format!("there is no scenario {unknown}: see --list"));
+        }
+        let wants = |scenario: &&Scenario| {
+            self.all
+                || self.scenarios.iter().any(|name| name == scenario.name)
+                || self.scenarios.is_empty() && scenario.is_quick
+        };
+        Ok(scenarios::ALL.iter().filter(wants).collect())
+    }
+}

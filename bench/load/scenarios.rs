@@ -1,0 +1,140 @@
+//! What is measured.
+
+use std::time::Duration;
+
+use crate::options::Options;
+
+/// A load, the settings of the worker, and what is looked at.
+#[derive(Debug)]
+pub struct Scenario {
+    pub name: &'static str,
+    pub about: &'static str,
+    pub measure: Measure,
+    /// Organizations of three chats each.
+    pub orgs: usize,
+    /// Share of events that come a second time.
+    pub redelivered: f64,
+    /// Settings of the worker and, as far as they concern them, of the limits.
+    pub settings: &'static [&'static str],
+    pub replicas: usize,
+    /// To the database, each way.
+    pub latency: Duration,
+    /// Whether `activity_events` is full of other organizations' rows.
+    pub is_preloaded: bool,
+    /// Whether it is measured when nothing was chosen.
+    pub is_quick: bool,
+}
+
+/// How long a rate is steady.
+const STEADY_SECONDS: u64 = 20;
+
+impl Scenario {
+    /// How many events a run has.
+    pub fn events(&self, options: &Options) -> u64 {
+        match self.measure {
+            Measure::Drain | Measure::Again => options.events,
+            Measure::Latency | Measure::Takeover => u64::from(options.rate) * STEADY_SECONDS,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Measure {
+    /// Works off what waits.
+    Drain,
+    /// Works off what waits, and then all of it once more.
+    Again,
+    /// From publish to ack, at a steady rate.
+    Latency,
+    /// How long partitions take to change hands.
+    Takeover,
+}
+
+/// The load and the settings that all others differ from in one thing.
+const BASE: Scenario = Scenario {
+    name: "orgs-100",
+    about: "100 organizations, 5 % redelivered, one replica, default settings",
+    measure: Measure::Drain,
+    orgs: 100,
+    redelivered: 0.05,
+    settings: &[],
+    replicas: 1,
+    latency: Duration::ZERO,
+    is_preloaded: false,
+    is_quick: false,
+};
+
+pub const ALL: &[Scenario] = &[
+    Scenario { is_quick: true, ..BASE },
+    Scenario { name: "orgs-1", about: "1 organization", orgs: 1, ..BASE },
+    Scenario { name: "orgs-10000", about: "10,000 organizations", orgs: 10_000, is_quick: true, ..BASE },
+    Scenario { name: "redelivered-10", about: "10 % redelivered", redelivered: 0.1, ..BASE },
+    Scenario {
+        name: "redelivered-100",
+        about: "everything was applied before",
+        measure: Measure::Again,
+        is_quick: true,
+        ..BASE
+    },
+    Scenario { name: "preload", about: "--preload rows of activity_events before", is_preloaded: true, ..BASE },
+    Scenario { name: "replicas-2", about: "2 replicas", replicas: 2, ..BASE },
+    Scenario { name: "replicas-4", about: "4 replicas", replicas: 4, ..BASE },
+    Scenario { name: "partitions-1", about: "1 queue", settings: &["broker.partitions=1"], ..BASE },
+    Scenario { name: "partitions-8", about: "8 queues", settings: &["broker.partitions=8"], ..BASE },
+    Scenario {
+        name: "batch-100",
+        about: "at most 100 events a transaction",
+        settings: &["batch.max_events=100", "batch.max_transaction_events=100"],
+        ..BASE
+    },
+    Scenario {
+        name: "batch-500",
+        about: "at most 500 events a transaction",
+        settings: &["batch.max_events=500", "batch.max_transaction_events=500"],
+        ..BASE
+    },
+    // A batch must fit into the prefetch, and what is held decides how full a transaction gets.
+    Scenario {
+        name: "batch-1000",
+        about: "at most 1000 events a transaction, prefetch 1000",
+        settings: &["broker.prefetch=1000", "batch.max_events=1000", "batch.max_transaction_events=1000"],
+        ..BASE
+    },
+    Scenario {
+        name: "batch-2000",
+        about: "at most 2000 events a transaction, prefetch 2000",
+        settings: &["broker.prefetch=2000", "batch.max_events=2000", "batch.max_transaction_events=2000"],
+        ..BASE
+    },
+    Scenario { name: "text-off", about: "texts are not kept", settings: &["limits.store_text=false"], ..BASE },
+    Scenario {
+        name: "latency-5ms",
+        about: "5 ms to the database, each way",
+        latency: Duration::from_millis(5),
+        ..BASE
+    },
+    Scenario {
+        name: "latency-5ms-replicas-4",
+        about: "5 ms to the database, each way, 4 replicas",
+        latency: Duration::from_millis(5),
+        replicas: 4,
+        ..BASE
+    },
+    Scenario {
+        name: "steady",
+        about: "publish to ack at --rate events a second",
+        measure: Measure::Latency,
+        redelivered: 0.0,
+        is_quick: true,
+        ..BASE
+    },
+    Scenario {
+        name: "takeover",
+        about: "SIGKILL of the preferred replica, and its return, at --rate",
+        measure: Measure::Takeover,
+        redelivered: 0.0,
+        replicas: 2,
+        is_quick: true,
+        ..BASE
+    },
+];
