@@ -112,7 +112,9 @@ async fn one_body_ends_the_process(bug: &str) -> Option<String> {
     let culprit = format!("this body ends the process {}", CANARIES.join(" "));
     let body = |id| enveloped(org, &message(id, 1 + id % 7, if id == 40 { &culprit } else { "fine" }));
     place.publish((1..=200).map(body)).await;
-    let environment = [("ROLLCALL_TEST_BUG", bug), ("ROLLCALL_LIMITS__MAX_REDELIVERIES", "12"), ("RUST_LOG", "debug")];
+    // A neighbour is looked into before the culprit in every second life, so that one of 199 comes back this often
+    // with the culprit once in a thousand runs.
+    let environment = [("ROLLCALL_TEST_BUG", bug), ("ROLLCALL_LIMITS__MAX_REDELIVERIES", "20"), ("RUST_LOG", "debug")];
     let (mut ends, mut told) = (0, String::new());
     while dead(&place).await.is_empty() {
         let mut replica = Replica::start(&place, &environment);
@@ -122,7 +124,7 @@ async fn one_body_ends_the_process(bug: &str) -> Option<String> {
         }
         told += &replica.log();
         ends += 1;
-        assert!(ends <= 20, "it ended {ends} times");
+        assert!(ends <= 30, "it ended {ends} times");
     }
     let replica = Replica::start(&place, &environment);
     eventually("the rest is applied", async || messages_of(&place, org).await == 199).await;
