@@ -14,7 +14,7 @@ use rollcall::{
     batch::Batcher,
     broker::{self, Topology},
     clock,
-    decode::{Fact, decode},
+    decode::{Fact, Limits, decode},
     pipeline,
     settings::{Settings, Sources},
 };
