@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::anyhow;
+use futures_util::FutureExt as _;
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +34,9 @@ use crate::{
     status::Status,
 };
 
+/// Deliveries that are taken between two looks at what else there is to do.
+const READY: usize = 64;
+
 const A_STAGE_DIED: Died = Died("a stage of the pipeline");
 
 /// The way out: where every stage sends what is settled or refused.
@@ -48,12 +52,13 @@ pub(super) struct Outlet {
 }
 
 impl Outlet {
-    pub(super) async fn settle(&self, settlements: impl Iterator<Item = Settlement>) {
+    pub(super) async fn settle(&self, settlements: impl IntoIterator<Item = Settlement>) {
         let mut receipts = Vec::new();
+        let now = clock::now_ms();
         for settlement in settlements {
             match settlement {
                 Settlement::Ack { receipt, published_at, at } => {
-                    self.note_lag(published_at, at);
+                    self.note_lag(now, published_at, at);
                     receipts.push(receipt);
                 }
                 Settlement::Refuse(refused) => self.refuse(refused).await,
@@ -70,9 +75,8 @@ impl Outlet {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a time, far below 2^53")]
-    fn note_lag(&self, published_at: Option<clock::Milliseconds>, at: Seconds) {
+    fn note_lag(&self, now: clock::Milliseconds, published_at: Option<clock::Milliseconds>, at: Seconds) {
         let metrics = &self.status.metrics;
-        let now = clock::now_ms();
         if let Some(lag) = published_at.and_then(|published_at| now.checked_sub(published_at)) {
             metrics.publish_to_commit.observe(lag.max(0) as f64 / 1000.0);
         }
@@ -242,9 +246,24 @@ impl Session<'_> {
                     return Err(anyhow!("a stage of the pipeline ended early"));
                 }
                 () = wake, if wake_at.is_some() => {}
-                delivery = self.intake.next(), if takes_more => self.take(delivery?).await?,
+                delivery = self.intake.next(), if takes_more => {
+                    self.take(delivery?).await?;
+                    self.take_ready().await?;
+                }
             }
         }
+    }
+
+    /// Takes some of what is there already: to look at everything else after each delivery costs as much as the delivery.
+    async fn take_ready(&mut self) -> anyhow::Result<()> {
+        for _ in 0..READY {
+            if !self.suspects.is_empty() {
+                break;
+            }
+            let Some(delivery) = self.intake.next().now_or_never() else { break };
+            self.take(delivery?).await?;
+        }
+        Ok(())
     }
 
     /// Takes what was delivered before the broker heard of the stop: given back, it would count as

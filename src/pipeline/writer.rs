@@ -81,6 +81,7 @@ impl Writer {
             match self.try_apply(&batches).await {
                 Ok(applied) => {
                     self.outlet.status.database_works();
+                    let mut settlements = Vec::new();
                     for batch in batches {
                         if applied.busy.contains(&batch.org) {
                             self.outlet.status.metrics.retries.inc(Cause::Merge);
@@ -89,9 +90,10 @@ impl Writer {
                             let refusal = Refusal::unknown_org(batch.org);
                             self.refuse(batch, &refusal).await;
                         } else {
-                            self.outlet.settle(batch.events.into_iter().filter_map(Share::applied)).await;
+                            settlements.extend(batch.events.into_iter().filter_map(Share::applied));
                         }
                     }
+                    self.outlet.settle(settlements).await;
                 }
                 Err(fault) if fault.is_outage() => {
                     let wait = self.backoff.next_wait();
