@@ -325,7 +325,7 @@ async fn killed_and_concurrent_replays_end_every_letter_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_kit_agrees_after_killed_replays() {
-    let Some(kit) = Kit::generate(61, 3000).await else { return };
+    let Some(kit) = Kit::generate(61, 8000).await else { return };
     let place = Place::new().await;
     // Nobody is there yet: all that could be applied is refused.
     place.publish(kit.bodies()).await;
@@ -333,7 +333,7 @@ async fn the_kit_agrees_after_killed_replays() {
     kit.set_up(&place).await;
     let replica = Replica::start(&place, &[]);
     replica.ready().await;
-    replay_and_kill(&place, 10, Duration::from_secs(1)).await;
+    replay_and_kill(&place, 50, Duration::from_millis(800)).await;
     eventually("the queues are empty", async || place.ready().await == 0).await;
     replica.stop().await;
     kit.check(&place).await;
