@@ -125,31 +125,29 @@ impl Intake {
     /// When nothing more will come: the connection or channel is closed, a queue was deleted, a consumer
     /// was cancelled. Deliveries that were not acked by then come again, to whoever consumes next.
     pub async fn next(&mut self) -> anyhow::Result<Delivery> {
-        Ok(self.next_with_headers().await?.0)
+        let (partition, delivery) = self.next_message().await?;
+        Ok(Self::read(partition, delivery))
     }
 
-    async fn next_with_headers(&mut self) -> anyhow::Result<(Delivery, FieldTable)> {
+    async fn next_message(&mut self) -> anyhow::Result<(usize, lapin::message::Delivery)> {
         match self.deliveries.next().await {
-            Some(Some((partition, Ok(delivery)))) => Ok(Self::read(partition, delivery)),
+            Some(Some((partition, Ok(delivery)))) => Ok((partition, delivery)),
             Some(Some((_, Err(error)))) => Err(explain(&error)),
             Some(None) if is_on(Bug::EndUnnoticed) => std::future::pending().await,
             Some(None) | None => bail!("the broker cancelled a consumer: was a queue deleted?"),
         }
     }
 
-    fn read(partition: usize, delivery: lapin::message::Delivery) -> (Delivery, FieldTable) {
-        let headers = delivery.properties.headers().clone();
-        let delivery_count = broker::delivery_count(headers.as_ref());
-        let delivery = Delivery {
+    fn read(partition: usize, delivery: lapin::message::Delivery) -> Delivery {
+        Delivery {
             partition,
             published_at: broker::published_at(&delivery.properties),
             tag: delivery.delivery_tag,
             routing_key: broker::sound(delivery.routing_key.as_str().as_bytes()),
             redelivered: delivery.redelivered,
-            delivery_count,
+            delivery_count: broker::delivery_count(delivery.properties.headers().as_ref()),
             body: delivery.data,
-        };
-        (delivery, headers.unwrap_or_default())
+        }
     }
 
     /// Sends an ack, in order with those before.
@@ -166,7 +164,7 @@ impl Intake {
     pub async fn next_left(&mut self) -> Option<Delivery> {
         loop {
             match self.deliveries.next().await? {
-                Some((partition, Ok(delivery))) => return Some(Self::read(partition, delivery).0),
+                Some((partition, Ok(delivery))) => return Some(Self::read(partition, delivery)),
                 // The end of one partition; the others may hold more.
                 None => {}
                 Some((_, Err(_))) => return None,
@@ -253,7 +251,9 @@ impl DeadIntake {
     ///
     /// As for [`Intake::next`].
     pub async fn next(&mut self) -> anyhow::Result<DeadLetter> {
-        let (delivery, headers) = self.0.next_with_headers().await?;
+        let (partition, message) = self.0.next_message().await?;
+        let headers = message.properties.headers().clone().unwrap_or_default();
+        let delivery = Intake::read(partition, message);
         Ok(DeadLetter { delivery, refusal: broker::refusal(&headers), headers: broker::to_json(&headers) })
     }
 
