@@ -1,17 +1,16 @@
 //! A preview: what a replay would do, letter by letter and table by table, without doing it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 use sqlx::{Connection as _, PgConnection};
-use uuid::Uuid;
 
 use super::{
     frozen::Outcomes,
     trial::{self, Candidate, Letter, Verdict},
 };
 use crate::{
-    apply::{self, Lane},
+    apply::Lane,
     database::{self, Fault},
     decode::Limits,
     letters::Chosen,
@@ -19,9 +18,8 @@ use crate::{
     settings::Settings,
 };
 
-/// Letters and bytes of a transaction. An organization with more is judged in several, each against today's rows.
+/// Letters of a transaction. An organization with more is judged in several, each against today's rows.
 const MAX_LETTERS: usize = 5000;
-const MAX_BYTES: usize = 32 << 20;
 
 /// What would become of letters.
 #[derive(Debug, Default, Serialize)]
@@ -81,12 +79,7 @@ fn parts(letters: &[Chosen]) -> Vec<&[Chosen]> {
     let mut parts = Vec::new();
     let mut rest = letters;
     while !rest.is_empty() {
-        let mut bytes = 0;
-        let fits = |letter: &&Chosen| {
-            bytes += usize::try_from(letter.bytes).unwrap_or_default();
-            bytes <= MAX_BYTES
-        };
-        let mut count = rest.iter().take(MAX_LETTERS).take_while(fits).count().max(1);
+        let mut count = trial::that_fit(rest.iter().take(MAX_LETTERS).map(|letter| letter.bytes));
         if let Some(next) = rest.get(count) {
             let whole =
                 rest[..count].iter().rposition(|letter| letter.org_id != next.org_id).map_or(0, |last| last + 1);
@@ -113,19 +106,15 @@ async fn try_all(
     letters: &[Letter],
     limits: &Limits,
 ) -> Result<(Vec<Verdict>, Tables), Fault> {
-    let mut looked = trial::look(transaction, letters, limits).await?;
-    let orgs: BTreeSet<Uuid> = looked.candidates.iter().flat_map(|candidate| candidate.orgs.iter().copied()).collect();
-    apply::lock_out(transaction, orgs).await?;
+    let looked = trial::look_alone(transaction, letters, limits).await?;
     let mut judging = transaction.begin().await?;
-    trial::judge(&mut judging, &looked.candidates, &mut looked.verdicts).await?;
+    let (verdicts, candidates) = trial::judge(&mut judging, looked).await?;
     judging.rollback().await?;
 
-    let verdicts: Vec<_> =
-        looked.verdicts.into_iter().map(|verdict| verdict.unwrap_or(Verdict::AlreadyApplied)).collect();
     let is_taken = |candidate: &&Candidate| !matches!(verdicts[candidate.index], Verdict::Refused(_));
-    let facts: Vec<_> = looked.candidates.iter().filter(is_taken).flat_map(Candidate::facts).collect();
+    let facts: Vec<_> = candidates.iter().filter(is_taken).flat_map(Candidate::facts).collect();
     let before = trial::written(transaction).await?;
-    apply::apply(transaction, &facts).await?;
+    trial::apply_alone(transaction, &facts).await?;
     let after = trial::written(transaction).await?;
     let plan = Plan::fold(facts.iter().copied());
     let proposed = [
@@ -147,6 +136,8 @@ async fn try_all(
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
 
     fn chosen(org: u128, bytes: i32) -> Chosen {

@@ -8,7 +8,6 @@ use std::{
 
 use sqlx::{Connection as _, PgConnection};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use super::{
     frozen::{DEADLY, Frozen, Open, Outcomes, State},
@@ -16,7 +15,7 @@ use super::{
     trial::{self, Candidate, Letter, Verdict},
 };
 use crate::{
-    apply::{self, Lane},
+    apply::Lane,
     broker::{self, Message, Outbox},
     database::{self, Fault},
     decode::Limits,
@@ -26,8 +25,6 @@ use crate::{
 
 /// Letters of the first steps; the last goes on. Whoever has mended the wrong thing sees it with the first letter.
 const RAMP: [usize; 6] = [1, 2, 5, 20, 100, 500];
-/// Bodies of a step, in bytes; a single longer one still is one.
-const MAX_BYTES: usize = 32 << 20;
 /// Between two looks at what became of a step, from the first to the longest.
 const LOOKS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 /// What AMQP takes.
@@ -152,18 +149,18 @@ impl<'a> Replay<'a> {
         let (mut sent, mut ramp) = (0_u32, RAMP.iter());
         let mut size = 0;
         let mut stopped = self.follow_published(options, stop, &notify).await?;
-        while stopped.is_none() {
+        let stopped = loop {
+            if let Some(stopped) = stopped {
+                break stopped;
+            }
             size = ramp.next().copied().unwrap_or(size);
             let step = options.rate.map_or(size, |rate| size.min(rate.max(1) as usize));
-            let Some(step) = self.next_step(step).await? else {
-                stopped = Some(Stopped::Finished);
-                break;
-            };
+            let Some(step) = self.next_step(step).await? else { break Stopped::Finished };
             let before = sent;
             let followed = tokio::select! {
                 followed = self.publish(step, &mut outbox, &rejected, stop, &notify) => followed?,
-                // Only a broker that is away takes long; what it may have taken is published again.
-                () = gone(stop, options.patience) => { stopped = Some(Stopped::Interrupted); break }
+                // Only a broker that is away takes long. The step is taken back, and the outbox forgets it.
+                () = gone(stop, options.patience) => return Ok(Stopped::Interrupted),
             };
             sent += u32::try_from(followed.len()).unwrap_or(u32::MAX);
             stopped = self.follow(followed, options, stop, &notify).await?;
@@ -174,9 +171,9 @@ impl<'a> Replay<'a> {
                 let due = started + Duration::from_secs_f64(f64::from(sent) / f64::from(rate.max(1)));
                 let _ = stop.run_until_cancelled(tokio::time::sleep_until(due.into())).await;
             }
-        }
+        };
         outbox.finish().await;
-        Ok(stopped.unwrap_or(Stopped::Finished))
+        Ok(stopped)
     }
 
     /// What an earlier run published and did not follow to its end.
@@ -241,7 +238,10 @@ impl<'a> Replay<'a> {
         ready.sort_unstable();
         let letters = read(&mut transaction, &ready).await?;
         let (limits, retry) = (&self.limits, &self.settings.retry);
-        let predicting = async |transaction: &mut PgConnection| predict(transaction, &letters, limits).await;
+        let predicting = async |transaction: &mut PgConnection| {
+            let looked = trial::look_alone(transaction, &letters, limits).await?;
+            trial::judge(transaction, looked).await
+        };
         let (verdicts, candidates) = trial::patiently(&mut self.lane, retry, predicting).await?;
         let mut published: Vec<Followed> = Vec::new();
         let mut candidates: HashMap<_, _> =
@@ -338,29 +338,9 @@ impl<'a> Replay<'a> {
     }
 }
 
-/// What each letter changes if a worker applies it now, one after the other.
-async fn predict(
-    transaction: &mut PgConnection,
-    letters: &[Letter],
-    limits: &Limits,
-) -> Result<(Vec<Verdict>, Vec<Candidate>), Fault> {
-    let mut looked = trial::look(transaction, letters, limits).await?;
-    let orgs: Vec<Uuid> = looked.candidates.iter().flat_map(|candidate| candidate.orgs.iter().copied()).collect();
-    apply::lock_out(transaction, orgs).await?;
-    trial::judge(transaction, &looked.candidates, &mut looked.verdicts).await?;
-    let verdicts = looked.verdicts.into_iter().map(|verdict| verdict.unwrap_or(Verdict::AlreadyApplied));
-    Ok((verdicts.collect(), looked.candidates))
-}
-
 /// As many as are held in memory at once.
 fn within_bytes(mut open: Vec<Open>) -> Vec<Open> {
-    let mut bytes = 0;
-    let fits = |open: &&Open| {
-        bytes += usize::try_from(open.bytes).unwrap_or_default();
-        bytes <= MAX_BYTES
-    };
-    let count = open.iter().take_while(fits).count().max(1);
-    open.truncate(count);
+    open.truncate(trial::that_fit(open.iter().map(|open| open.bytes)));
     open
 }
 

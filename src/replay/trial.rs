@@ -29,6 +29,19 @@ pub(super) struct Letter {
     pub(super) body: Vec<u8>,
 }
 
+/// Bodies that are held at once, in bytes; a single longer one still is.
+const MAX_BYTES: usize = 32 << 20;
+
+/// How many of the first bodies, of these lengths, are held at once; at least one.
+pub(super) fn that_fit(lengths: impl Iterator<Item = i32>) -> usize {
+    let mut bytes = 0;
+    let fits = |length: &i32| {
+        bytes += usize::try_from(*length).unwrap_or_default();
+        bytes <= MAX_BYTES
+    };
+    lengths.take_while(fits).count().max(1)
+}
+
 /// What applying a letter does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -168,9 +181,31 @@ pub fn decode_alone(body: &[u8]) {
     let _ = decode::decode(body, &limits, clock::now());
 }
 
-/// Applies candidates one after the other, as far as it matters, within a transaction that the caller takes back. The
-/// organizations must be locked. Those that are refused leave no trace.
+/// As [`look`], and keeps everybody else out of the organizations until the end of the transaction.
+pub(super) async fn look_alone(
+    transaction: &mut PgConnection,
+    letters: &[Letter],
+    limits: &Limits,
+) -> Result<Looked, Fault> {
+    let looked = look(transaction, letters, limits).await?;
+    let orgs = looked.candidates.iter().flat_map(|candidate| candidate.orgs.iter().copied());
+    apply::lock_out(transaction, orgs).await?;
+    Ok(looked)
+}
+
+/// What each letter changes if it is applied after those before it, within a transaction that the caller takes back and that
+/// began with [`look_alone`].
 pub(super) async fn judge(
+    transaction: &mut PgConnection,
+    Looked { mut verdicts, candidates }: Looked,
+) -> Result<(Vec<Verdict>, Vec<Candidate>), Fault> {
+    judge_candidates(transaction, &candidates, &mut verdicts).await?;
+    let verdicts = verdicts.into_iter().map(|verdict| verdict.unwrap_or(Verdict::AlreadyApplied));
+    Ok((verdicts.collect(), candidates))
+}
+
+/// Applies candidates one after the other, as far as it matters. Those that are refused leave no trace.
+async fn judge_candidates(
     transaction: &mut PgConnection,
     candidates: &[Candidate],
     verdicts: &mut [Option<Verdict>],
@@ -182,11 +217,11 @@ pub(super) async fn judge(
         let before = written(transaction).await?;
         let mut savepoint = transaction.begin().await?;
         let facts: Vec<_> = range.iter().flat_map(Candidate::facts).collect();
-        let outcome = match apply::apply(&mut savepoint, &facts).await {
-            Ok(_) if written(&mut savepoint).await? == before => Ok(Some(Verdict::AlreadyApplied)),
-            Ok(_) if others.is_empty() || is_each_new => Ok(Some(Verdict::Applied)),
+        let outcome = match apply_alone(&mut savepoint, &facts).await {
+            Ok(()) if written(&mut savepoint).await? == before => Ok(Some(Verdict::AlreadyApplied)),
+            Ok(()) if others.is_empty() || is_each_new => Ok(Some(Verdict::Applied)),
             // Some of them change nothing; which, only they themselves can tell.
-            Ok(_) => Ok(None),
+            Ok(()) => Ok(None),
             Err(Fault::Data(rejection)) if others.is_empty() => Ok(Some(Verdict::Refused(Refusal::from(&rejection)))),
             Err(Fault::Data(_) | Fault::Timeout(_)) if !others.is_empty() => Ok(None),
             Err(fault) => Err(fault),
@@ -210,6 +245,18 @@ pub(super) async fn judge(
         }
     }
     Ok(())
+}
+
+/// Applies facts of organizations that are locked.
+///
+/// A merge that waits for them keeps even the holder of the lock from having it a second time: then nothing was written, which
+/// must not look like nothing to write.
+pub(super) async fn apply_alone(transaction: &mut PgConnection, facts: &[(Uuid, &Fact)]) -> Result<(), Fault> {
+    let applied = apply::apply(transaction, facts).await?;
+    if applied.busy.is_empty() {
+        return Ok(());
+    }
+    Err(Fault::Conflict("people are being merged".into()))
 }
 
 /// Whether each of them has an activity of its own that is not there yet, so that it surely changes rows.

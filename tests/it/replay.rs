@@ -1,15 +1,18 @@
 //! Letters are replayed without fear: what a replay changes is known before, and nothing is lost or counted twice, however
 //! often it is begun, interrupted or done at once.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, process::Stdio, time::Duration};
 
 use serde_json::{Value, json};
+use tokio::process::{Child, Command};
 use uuid::Uuid;
 
 use crate::support::{
     Kit, Place, Replica,
-    community::{CHAT, create_org, enveloped, message, messages_of, said},
-    dead, dead_json, eventually, rollcall,
+    community::{CHAT, Merge, create_org, enveloped, message, messages_of, said},
+    dead, dead_json, eventually,
+    proxy::{Action, Point, Proxy},
+    rollcall,
 };
 
 /// Events of an organization that does not exist, as letters.
@@ -116,6 +119,64 @@ async fn a_dry_run_changes_nothing_and_predicts_the_report() {
     assert_eq!(whys(&reported), whys(&predicted));
     assert_eq!((messages_of(&place, late).await, messages_of(&place, org).await, parked(&place).await), (10, 1, 2));
     place.assert_metrics_recompute().await;
+}
+
+/// Sessions that wait for an organization's resolver lock.
+async fn waiting_for_lock(place: &Place) -> i64 {
+    let query = sqlx::query_scalar(
+        "select count(*) from pg_locks where locktype = 'advisory' and not granted and database = (select oid from pg_database where datname = current_database())",
+    );
+    query.fetch_one(&mut place.connect().await).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_merge_that_waits_for_a_dry_run_does_not_change_what_it_says() {
+    let place = Place::new().await;
+    let org = homeless(&place, 1..=20).await;
+    create(&place, org).await;
+    let merge = Merge::begin(&place, org).await;
+    let predicting = dead_json(&place, &["replay", "--dry-run"]);
+    let merging = async {
+        eventually("the dry run waits", async || waiting_for_lock(&place).await == 1).await;
+        let second = Merge::begin(&place, org);
+        let ending = async {
+            eventually("a merge waits behind it", async || waiting_for_lock(&place).await == 2).await;
+            merge.end().await;
+        };
+        tokio::join!(second, ending).0.end().await;
+    };
+    let (predicted, ()) = tokio::join!(predicting, merging);
+    assert_eq!(
+        (predicted["applied"].as_u64(), predicted["already_applied"].as_u64()),
+        (Some(20), Some(0)),
+        "{predicted}"
+    );
+    assert_eq!(predicted["tables"]["activity_events"]["inserted"], 20);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_interrupt_while_the_broker_is_away_ends_it() {
+    let place = Place::new().await;
+    let org = homeless(&place, 1..=3).await;
+    create(&place, org).await;
+    let proxy = Proxy::to(place.settings.broker.url.expose()).await;
+    let trap = proxy.arm(Point::Publish, 1, Action::Swallow);
+    let mut command = rollcall(&place, &[("AMQP_URL", proxy.url())]);
+    command.args(["dead", "replay", "--yes", "--json"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let running = command.spawn().unwrap();
+    trap.sprung().await;
+    interrupt(&running).await;
+    let ended = tokio::time::timeout(Duration::from_secs(20), running.wait_with_output()).await;
+    let output = ended.expect("it ends before a confirm is given up").unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((report["stopped"].as_str(), report["waiting"].as_u64()), (Some("interrupted"), Some(3)), "{report}");
+    assert_eq!((place.ready().await, parked(&place).await), (0, 3));
+}
+
+/// Ctrl-C.
+async fn interrupt(child: &Child) {
+    let pid = child.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-s", "INT", &pid]).status().await.unwrap().success());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -258,11 +319,10 @@ async fn an_interrupt_stops_it_between_letters() {
     create(&place, org).await;
     let replica = Replica::start(&place, &[]);
     let mut command = rollcall(&place, &[]);
-    command.args(["dead", "replay", "--yes", "--rate", "5", "--json"]).stdout(std::process::Stdio::piped());
-    let running = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    command.args(["dead", "replay", "--yes", "--rate", "5", "--json"]).stdout(Stdio::piped());
+    let running = command.stderr(Stdio::piped()).spawn().unwrap();
     eventually("some are applied", async || messages_of(&place, org).await > 2).await;
-    let pid = running.id().unwrap().to_string();
-    assert!(tokio::process::Command::new("kill").args(["-s", "INT", &pid]).status().await.unwrap().success());
+    interrupt(&running).await;
     let output = running.wait_with_output().await.unwrap();
     assert_eq!(output.status.code(), Some(1));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -282,7 +342,7 @@ async fn replay_and_kill(place: &Place, kills: u32, longest: Duration) {
         let start = |args: &'static [&'static str]| {
             let mut command = rollcall(place, &[]);
             command.args(["dead", "replay", "--yes", "--keep-going"]).args(args);
-            command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap()
+            command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
         };
         let mut running = [start(&["--rate", "200"]), start(&["--rate", "100"])];
         tokio::time::sleep(longest.mul_f64(fastrand::f64())).await;
