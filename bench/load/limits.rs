@@ -27,7 +27,7 @@ use crate::options::Limit;
 pub const READY: &str = "ready ";
 pub const DONE: &str = "done ";
 
-/// The facts of an event, and the length of its body.
+/// An organization, the facts of an event, and the length of its body.
 type Event = (Uuid, Vec<Fact>, usize);
 
 pub async fn run(limit: &Limit) -> anyhow::Result<()> {
@@ -122,8 +122,8 @@ fn decode_all(bodies: &Path, settings: &Settings) -> anyhow::Result<Vec<Event>> 
 /// As the worker's writers do it, each with its share of what the prefetch allows always waiting for it. Returns the number of
 /// transactions.
 async fn apply_all(settings: &Settings, events: Vec<Event>) -> anyhow::Result<u64> {
-    let writers = settings.database.writers;
-    let waiting = usize::from(settings.broker.prefetch) * usize::from(settings.broker.partitions) / writers;
+    let (writers, partitions) = (settings.database.writers, usize::from(settings.broker.partitions));
+    let waiting = usize::from(settings.broker.prefetch) * partitions / writers;
     let mut parts: Vec<Vec<Event>> = (0..writers).map(|_| Vec::new()).collect();
     for event in events {
         parts[pipeline::writer_of(event.0, writers)].push(event);
@@ -131,7 +131,8 @@ async fn apply_all(settings: &Settings, events: Vec<Event>) -> anyhow::Result<u6
     let mut tasks = JoinSet::new();
     for part in parts {
         let lane = Lane::new(settings.database.clone());
-        tasks.spawn(apply_part(part, Batcher::new(pipeline::size(settings)), lane, waiting));
+        let partition = move |org| pipeline::writer_of(org, writers * partitions) / writers;
+        tasks.spawn(apply_part(part, partition, Batcher::new(partitions, pipeline::size(settings)), lane, waiting));
     }
     let mut transactions = 0;
     while let Some(applied) = tasks.join_next().await {
@@ -142,6 +143,7 @@ async fn apply_all(settings: &Settings, events: Vec<Event>) -> anyhow::Result<u6
 
 async fn apply_part(
     events: Vec<Event>,
+    partition: impl Fn(Uuid) -> usize,
     mut batcher: Batcher<Vec<Fact>>,
     mut lane: Lane,
     most_waiting: usize,
@@ -150,7 +152,7 @@ async fn apply_part(
     let (mut waiting, mut transactions) = (0, 0);
     loop {
         for (org, facts, bytes) in events.by_ref().take(most_waiting.max(1) - waiting) {
-            batcher.push(org, facts, bytes);
+            batcher.push(partition(org), org, facts, bytes);
             waiting += 1;
         }
         let batches = batcher.take(std::time::Instant::now());

@@ -86,7 +86,7 @@ impl Archivist {
                 letters.push(next);
             }
             let Some(tag) = letters.last().map(|letter| letter.delivery.tag) else { continue };
-            let ack = Ack { tag, multiple: true, count: letters.len() as u64 };
+            let ack = Ack { partition: 0, tag, multiple: true, count: letters.len() as u64 };
             let rows = self.fold(letters);
             if is_on(Bug::ArchiveAcksFirst) {
                 intake.inner().ack(ack).await?;

@@ -1,8 +1,9 @@
 //! Batch: events wait by organization until their writer is idle, and leave as many as fit.
 //!
 //! Pure: the clock is a parameter. There is no fixed waiting: at low load a batch holds one event, at high
-//! load it is full, because more arrives while the writer is busy. Organizations take turns, so that a
-//! noisy one cannot starve a quiet one. What waits is bounded by the prefetch.
+//! load it is full, because more arrives while the writer is busy. Partitions take turns, so that a transaction
+//! settles what was delivered together, of few organizations; within a partition organizations take turns, so that
+//! a noisy one cannot starve a quiet one. What waits is bounded by the prefetch.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -54,6 +55,8 @@ impl Trigger {
 /// Events of one organization, applied all or nothing.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Batch<E> {
+    /// Where they came from.
+    pub partition: usize,
     /// Whose they are.
     pub org: Uuid,
     /// Why it leaves.
@@ -69,57 +72,89 @@ struct Line<E> {
     not_before: Option<Instant>,
 }
 
-/// What waits for one writer.
+impl<E> Batch<E> {
+    /// Another of the same organization and partition, without events.
+    #[must_use]
+    pub const fn like(&self, trigger: Trigger) -> Self {
+        Self { partition: self.partition, org: self.org, trigger, events: Vec::new() }
+    }
+}
+
+/// What waits of one partition.
 #[derive(Debug)]
-pub struct Batcher<E> {
-    size: Size,
+struct Partition<E> {
     lines: HashMap<Uuid, Line<E>>,
     /// The organizations with events, next turn first; each once.
     turns: VecDeque<Uuid>,
 }
 
+/// What waits for one writer.
+#[derive(Debug)]
+pub struct Batcher<E> {
+    size: Size,
+    partitions: Vec<Partition<E>>,
+    /// The partition that the next transaction begins with.
+    turn: usize,
+}
+
 impl<E> Batcher<E> {
     /// Nothing waits.
     #[must_use]
-    pub fn new(size: Size) -> Self {
-        Self { size, lines: HashMap::new(), turns: VecDeque::new() }
+    pub fn new(partitions: usize, size: Size) -> Self {
+        let partition = || Partition { lines: HashMap::new(), turns: VecDeque::new() };
+        Self { size, partitions: (0..partitions).map(|_| partition()).collect(), turn: 0 }
     }
 
     /// Whether nothing waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.turns.is_empty()
+        self.partitions.iter().all(|partition| partition.turns.is_empty())
     }
 
-    /// Adds an event behind those of its organization.
-    pub fn push(&mut self, org: Uuid, event: E, body_bytes: usize) {
-        let turns = &mut self.turns;
-        let line = self.lines.entry(org).or_insert_with(|| {
-            turns.push_back(org);
-            Line { events: VecDeque::new(), not_before: None }
-        });
-        line.events.push_back((event, body_bytes));
+    /// Adds an event behind those of its organization. There must be such a partition.
+    pub fn push(&mut self, partition: usize, org: Uuid, event: E, body_bytes: usize) {
+        self.partitions[partition].line(org).events.push_back((event, body_bytes));
     }
 
     /// Puts a batch back, to leave again no earlier than `not_before`; others pass it meanwhile.
     pub fn defer(&mut self, batch: Batch<E>, not_before: Instant) {
-        let org = batch.org;
-        for event in batch.events {
-            // The length no longer matters: what left as a batch once may leave as one again.
-            self.push(org, event, 0);
-        }
-        if let Some(line) = self.lines.get_mut(&org) {
-            line.not_before = Some(not_before);
-        }
+        let line = self.partitions[batch.partition].line(batch.org);
+        // The length no longer matters: what left as a batch once may leave as one again.
+        line.events.extend(batch.events.into_iter().map(|event| (event, 0)));
+        line.not_before = Some(not_before);
     }
 
-    /// Takes the next transaction's batches, at most one of each organization. Empty if nothing waits
+    /// Takes the next transaction's batches, of each partition at most one of an organization. Empty if nothing waits
     /// or all of it is deferred.
     pub fn take(&mut self, now: Instant) -> Vec<Batch<E>> {
         let mut batches = Vec::new();
         let mut room = self.size.max_transaction_events;
+        let count = self.partitions.len();
+        for partition in (self.turn..count).chain(0..self.turn) {
+            self.partitions[partition].take(partition, now, self.size, &mut room, &mut batches);
+        }
+        self.turn = (self.turn + 1) % count.max(1);
+        batches
+    }
+
+    /// When the first deferred batch may leave, if nothing may leave before.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Instant> {
+        self.partitions.iter().flat_map(|partition| partition.lines.values()).filter_map(|line| line.not_before).min()
+    }
+}
+
+impl<E> Partition<E> {
+    fn line(&mut self, org: Uuid) -> &mut Line<E> {
+        self.lines.entry(org).or_insert_with(|| {
+            self.turns.push_back(org);
+            Line { events: VecDeque::new(), not_before: None }
+        })
+    }
+
+    fn take(&mut self, partition: usize, now: Instant, size: Size, room: &mut usize, batches: &mut Vec<Batch<E>>) {
         for _ in 0..self.turns.len() {
-            if room == 0 {
+            if *room == 0 {
                 break;
             }
             let Some(org) = self.turns.pop_front() else { break };
@@ -129,8 +164,8 @@ impl<E> Batcher<E> {
                 continue;
             }
             let was_deferred = line.not_before.take().is_some();
-            let events = line.take(room.min(self.size.max_events), self.size.max_bytes);
-            room -= events.len();
+            let events = line.take((*room).min(size.max_events), size.max_bytes);
+            *room -= events.len();
             let is_all = line.events.is_empty();
             if is_all {
                 self.lines.remove(&org);
@@ -142,15 +177,8 @@ impl<E> Batcher<E> {
                 (false, true) => Trigger::Idle,
                 (false, false) => Trigger::Full,
             };
-            batches.push(Batch { org, trigger, events });
+            batches.push(Batch { partition, org, trigger, events });
         }
-        batches
-    }
-
-    /// When the first deferred batch may leave, if nothing may leave before.
-    #[must_use]
-    pub fn next_due(&self) -> Option<Instant> {
-        self.turns.iter().filter_map(|org| self.lines[org].not_before).min()
     }
 }
 
@@ -185,23 +213,23 @@ mod tests {
     }
 
     fn batch<E>(org: Uuid, trigger: Trigger, events: Vec<E>) -> Batch<E> {
-        Batch { org, trigger, events }
+        Batch { partition: 0, org, trigger, events }
     }
 
     #[test]
     fn a_quiet_organization_leaves_with_the_first_transaction() {
-        let mut batcher = Batcher::new(SIZE);
-        (0..100).for_each(|event| batcher.push(org(1), event, 1));
-        batcher.push(org(2), 100, 1);
+        let mut batcher = Batcher::new(1, SIZE);
+        (0..100).for_each(|event| batcher.push(0, org(1), event, 1));
+        batcher.push(0, org(2), 100, 1);
         let batches = batcher.take(Instant::now());
         assert_eq!(batches, [batch(org(1), Trigger::Full, vec![0, 1, 2]), batch(org(2), Trigger::Idle, vec![100])]);
     }
 
     #[test]
     fn organizations_take_turns() {
-        let mut batcher = Batcher::new(SIZE);
+        let mut batcher = Batcher::new(1, SIZE);
         for event in 0..30 {
-            batcher.push(org(event % 3), event, 1);
+            batcher.push(0, org(event % 3), event, 1);
         }
         let mut seen = Vec::new();
         for _ in 0..3 {
@@ -212,10 +240,10 @@ mod tests {
 
     #[test]
     fn bytes_bound_a_batch_but_never_block_an_event() {
-        let mut batcher = Batcher::new(SIZE);
-        batcher.push(org(1), 'a', 60);
-        batcher.push(org(1), 'b', 60);
-        batcher.push(org(1), 'c', 1_000);
+        let mut batcher = Batcher::new(1, SIZE);
+        batcher.push(0, org(1), 'a', 60);
+        batcher.push(0, org(1), 'b', 60);
+        batcher.push(0, org(1), 'c', 1_000);
         let mut taken = || batcher.take(Instant::now()).into_iter().flat_map(|batch| batch.events).collect::<String>();
         assert_eq!([taken(), taken(), taken(), taken()], ["a", "b", "c", ""]);
     }
@@ -223,9 +251,9 @@ mod tests {
     #[test]
     fn a_deferred_organization_waits_and_others_pass() {
         let now = Instant::now();
-        let mut batcher = Batcher::new(SIZE);
+        let mut batcher = Batcher::new(1, SIZE);
         batcher.defer(batch(org(1), Trigger::Idle, vec![1]), now + Duration::from_secs(1));
-        batcher.push(org(2), 2, 1);
+        batcher.push(0, org(2), 2, 1);
         assert_eq!(batcher.take(now), [batch(org(2), Trigger::Idle, vec![2])]);
         assert_eq!(batcher.take(now), []);
         assert_eq!(batcher.next_due(), Some(now + Duration::from_secs(1)));
@@ -233,12 +261,24 @@ mod tests {
         assert!(batcher.is_empty());
     }
 
+    #[test]
+    fn partitions_take_turns_and_fill_up_what_is_left() {
+        let mut batcher = Batcher::new(3, SIZE);
+        for partition in [0, 0, 0, 0, 2, 2, 2] {
+            batcher.push(partition, org(1), partition, 1);
+        }
+        let mut taken = || -> Vec<_> {
+            batcher.take(Instant::now()).into_iter().map(|batch| (batch.partition, batch.events.len())).collect()
+        };
+        assert_eq!([taken(), taken()], [vec![(0, 3), (2, 2)], vec![(2, 1), (0, 1)]]);
+    }
+
     proptest! {
         #[test]
-        fn every_event_leaves_once_within_the_bounds(pushed in prop::collection::vec((0_u8..6, 0_usize..80), 0..200)) {
-            let mut batcher = Batcher::new(SIZE);
-            for (event, &(number, bytes)) in pushed.iter().enumerate() {
-                batcher.push(org(number), event, bytes);
+        fn every_event_leaves_once_within_the_bounds(pushed in prop::collection::vec((0_usize..3, 0_u8..6, 0_usize..80), 0..200)) {
+            let mut batcher = Batcher::new(3, SIZE);
+            for (event, &(partition, number, bytes)) in pushed.iter().enumerate() {
+                batcher.push(partition, org(number), event, bytes);
             }
             let mut left = Vec::new();
             while !batcher.is_empty() {
@@ -247,7 +287,7 @@ mod tests {
                 prop_assert!(batches.iter().map(|batch| batch.events.len()).sum::<usize>() <= SIZE.max_transaction_events);
                 for batch in batches {
                     prop_assert!((1..=SIZE.max_events).contains(&batch.events.len()));
-                    prop_assert!(batch.events.iter().all(|&event| org(pushed[event].0) == batch.org));
+                    prop_assert!(batch.events.iter().all(|&event| (pushed[event].0, org(pushed[event].1)) == (batch.partition, batch.org)));
                     left.extend(batch.events);
                 }
             }

@@ -33,7 +33,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 pub struct Delivery {
     /// Which of the intake's queues it came from.
     pub partition: usize,
-    /// Counts from 1 on its channel.
+    /// Counts from 1 in its partition.
     pub tag: u64,
     /// The exact bytes.
     pub body: Vec<u8>,
@@ -53,10 +53,15 @@ type Arrival = Option<(usize, lapin::Result<lapin::message::Delivery>)>;
 /// A connection that only consumes and acks, never publishes. The first error ends it.
 pub struct Intake {
     connection: Connection,
-    channel: Channel,
+    partitions: Vec<Partition>,
     deliveries: SelectAll<BoxStream<'static, Arrival>>,
-    consumers: Vec<String>,
-    queues: Vec<String>,
+}
+
+/// A queue and the channel that consumes from it.
+struct Partition {
+    channel: Channel,
+    queue: String,
+    consumer: String,
 }
 
 impl Intake {
@@ -66,13 +71,13 @@ impl Intake {
     ///
     /// When the broker is away or a queue is not there.
     pub async fn open(settings: &settings::Broker, topology: &Topology, replica: &str) -> anyhow::Result<Self> {
-        let mut intake = Self::connect(settings, "rollcall consume", settings.prefetch).await?;
+        let mut intake = Self::connect(settings, "rollcall consume").await?;
         for (partition, queue) in topology.event_queues().enumerate() {
             let mut arguments = FieldTable::default();
             arguments.insert("x-priority".into(), AMQPValue::LongInt(priority(replica, partition)));
             // Tells operators which replica it is.
             let tag = format!("{queue}@{replica}");
-            intake.consume(&queue, &tag, arguments).await?;
+            intake.consume(&queue, &tag, arguments, settings.prefetch).await?;
         }
         Ok(intake)
     }
@@ -87,31 +92,30 @@ impl Intake {
         topology: &Topology,
         prefetch: u16,
     ) -> anyhow::Result<DeadIntake> {
-        let mut intake = Self::connect(settings, "rollcall archive", prefetch).await?;
+        let mut intake = Self::connect(settings, "rollcall archive").await?;
         let queue = topology.dead_queue();
-        intake.consume(&queue, &queue, FieldTable::default()).await?;
+        intake.consume(&queue, &queue, FieldTable::default(), prefetch).await?;
         Ok(DeadIntake(intake))
     }
 
-    async fn connect(settings: &settings::Broker, name: &str, prefetch: u16) -> anyhow::Result<Self> {
+    async fn connect(settings: &settings::Broker, name: &str) -> anyhow::Result<Self> {
         let connection = broker::connect(settings, name).await?;
+        Ok(Self { connection, partitions: Vec::new(), deliveries: SelectAll::new() })
+    }
+
+    async fn consume(&mut self, queue: &str, tag: &str, arguments: FieldTable, prefetch: u16) -> anyhow::Result<()> {
         let opening = async {
-            let channel = connection.create_channel().await?;
+            let channel = self.connection.create_channel().await?;
             // Before consuming: lapin buffers without bound what the broker sends.
             channel.basic_qos(prefetch, BasicQosOptions { global: false }).await?;
             Ok(channel)
         };
         let channel =
             opening.await.map_err(|error: lapin::Error| anyhow!(describe(&error))).context("opening a channel")?;
-        Ok(Self { connection, channel, deliveries: SelectAll::new(), consumers: Vec::new(), queues: Vec::new() })
-    }
-
-    async fn consume(&mut self, queue: &str, tag: &str, arguments: FieldTable) -> anyhow::Result<()> {
-        let starting = self.channel.basic_consume(queue.into(), tag.into(), BasicConsumeOptions::default(), arguments);
+        let starting = channel.basic_consume(queue.into(), tag.into(), BasicConsumeOptions::default(), arguments);
         let consumer = starting.await.map_err(|error| explain(&error))?;
-        let partition = self.queues.len();
-        self.consumers.push(consumer.tag().to_string());
-        self.queues.push(queue.to_owned());
+        let partition = self.partitions.len();
+        self.partitions.push(Partition { channel, queue: queue.to_owned(), consumer: consumer.tag().to_string() });
         // The stream must not be polled past its end, so the end becomes an item.
         let arrivals = consumer.map(move |delivery| Some((partition, delivery)));
         self.deliveries.push(arrivals.chain(stream::iter([None])).boxed());
@@ -157,7 +161,8 @@ impl Intake {
     /// When the channel is gone; what it had delivered comes again.
     pub async fn ack(&mut self, ack: Ack) -> anyhow::Result<()> {
         let options = BasicAckOptions { multiple: ack.multiple };
-        self.channel.basic_ack(ack.tag, options).await.map_err(|error| anyhow!(describe(&error)).context("acking"))
+        let channel = &self.partitions[ack.partition].channel;
+        channel.basic_ack(ack.tag, options).await.map_err(|error| anyhow!(describe(&error)).context("acking"))
     }
 
     /// What the broker had sent before it was told to send nothing more; `None` when that is all.
@@ -174,16 +179,16 @@ impl Intake {
 
     /// Asks the broker to send nothing more.
     pub async fn cancel(&mut self) {
-        for consumer in &self.consumers {
-            let cancelled = self.channel.basic_cancel(consumer.as_str().into(), BasicCancelOptions::default()).await;
+        for Partition { channel, consumer, .. } in &self.partitions {
+            let cancelled = channel.basic_cancel(consumer.as_str().into(), BasicCancelOptions::default()).await;
             if let Err(error) = cancelled {
                 tracing::debug!(error = describe(&error), "cancelling a consumer");
             }
         }
     }
 
-    /// Sends the last acks of this channel and waits until they count: those that are still on their way when the channel
-    /// closes are lost, and their deliveries come again.
+    /// Sends the last acks, those of a partition together, and waits until they count: those that are still on their way when
+    /// their channel closes are lost, and their deliveries come again.
     ///
     /// # Errors
     ///
@@ -191,12 +196,14 @@ impl Intake {
     pub async fn ack_surely(&mut self, acks: &[Ack]) -> anyhow::Result<()> {
         // One for a prefix is a single command of each queue. Of more, the broker's channel holds back what
         // is above its limit of commands that are not in the queue's log yet.
-        for group in acks.chunks(ACK_GROUP) {
-            for ack in group {
-                self.ack(*ack).await?;
-            }
-            if acks.len() > 1 {
-                self.wait_for_logs().await?;
+        for acks in acks.chunk_by(|one, other| one.partition == other.partition) {
+            for group in acks.chunks(ACK_GROUP) {
+                for ack in group {
+                    self.ack(*ack).await?;
+                }
+                if acks.len() > 1 {
+                    self.partitions[acks[0].partition].wait_for_log().await?;
+                }
             }
         }
         self.flush().await
@@ -209,17 +216,9 @@ impl Intake {
     ///
     /// When the channel is gone, or the broker does not answer in time.
     pub async fn flush(&mut self) -> anyhow::Result<()> {
-        // Counts for consumers to come, of which there are none.
-        let read_all = self.channel.basic_qos(1, BasicQosOptions { global: false });
-        answered(read_all).await
-    }
-
-    /// A get is a command in the queue's log too: its answer comes after the acks before it are applied. A
-    /// message that it gets goes back with the channel.
-    async fn wait_for_logs(&mut self) -> anyhow::Result<()> {
-        for queue in &self.queues {
-            let getting = self.channel.basic_get(queue.as_str().into(), BasicGetOptions::default());
-            answered(getting).await?;
+        for Partition { channel, .. } in &self.partitions {
+            // Counts for consumers to come, of which there are none.
+            answered(channel.basic_qos(1, BasicQosOptions { global: false })).await?;
         }
         Ok(())
     }
@@ -227,6 +226,14 @@ impl Intake {
     /// Closes the connection.
     pub async fn close(self) {
         broker::close(self.connection).await;
+    }
+}
+
+impl Partition {
+    /// A get is a command in the queue's log too: its answer comes after the acks before it are applied. A
+    /// message that it gets goes back with the channel.
+    async fn wait_for_log(&self) -> anyhow::Result<()> {
+        answered(self.channel.basic_get(self.queue.as_str().into(), BasicGetOptions::default())).await
     }
 }
 

@@ -1,4 +1,4 @@
-//! A session: what lives and dies with one consuming channel. Receipts of one session mean nothing to
+//! A session: what lives and dies with one consuming connection. Receipts of one session mean nothing to
 //! the next, so no ack can ever reach a channel that its delivery did not come by.
 
 use std::{
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     apply::Lane,
-    batch::Size,
+    batch::{Batcher, Size},
     broker::Topology,
     clock,
     consume::{Delivery, Intake, priority},
@@ -45,7 +45,7 @@ pub(super) struct Outlet {
     settled: mpsc::Sender<Settled>,
     refused: mpsc::Sender<Refused>,
     pub(super) status: Arc<Status>,
-    /// The channel is gone: nothing can be settled any more.
+    /// The connection is gone: nothing can be settled any more.
     pub(super) over: CancellationToken,
     /// The session is over or the worker stops: nothing is waited for any more.
     pub(super) abandon: CancellationToken,
@@ -99,7 +99,7 @@ impl Outlet {
 /// Why a session ended without an error.
 pub(super) struct Stopped;
 
-/// Consumes until the worker stops, then finishes what was begun; or until the channel breaks.
+/// Consumes until the worker stops, then finishes what was begun; or until the connection breaks.
 pub(super) async fn run(worker: &Worker, topology: Topology, stop: &CancellationToken) -> anyhow::Result<Stopped> {
     let settings = &worker.settings;
     let intake = Intake::open(&settings.broker, &topology, &worker.replica).await?;
@@ -109,7 +109,8 @@ pub(super) async fn run(worker: &Worker, topology: Topology, stop: &Cancellation
     tracing::info!(replica = worker.replica, partitions = topology.event_queues().count(), "consuming");
 
     let over = CancellationToken::new();
-    let held = usize::from(settings.broker.prefetch) * topology.event_queues().count();
+    let (partitions, prefetch) = (topology.event_queues().count(), usize::from(settings.broker.prefetch));
+    let held = prefetch * partitions;
     // Each message holds at least one unsettled delivery, of which there are `held`: these two never fill.
     let (settled, settlements) = mpsc::channel(held);
     let (refused, letters) = mpsc::channel(held);
@@ -131,7 +132,15 @@ pub(super) async fn run(worker: &Worker, topology: Topology, stop: &Cancellation
         let lane = Lane::new(settings.database.clone());
         let backoff = Backoff::new(&settings.retry);
         tasks.spawn(
-            Writer::new(inbox, size(settings), lane, outlet.clone(), backoff, settings.limits.max_attempts).run(),
+            Writer::new(
+                inbox,
+                Batcher::new(partitions, size(settings)),
+                lane,
+                outlet.clone(),
+                backoff,
+                settings.limits.max_attempts,
+            )
+            .run(),
         );
     }
     let writers = Writers(inboxes);
@@ -148,7 +157,7 @@ pub(super) async fn run(worker: &Worker, topology: Topology, stop: &Cancellation
         intake,
         deliveries,
         suspects: Suspects::default(),
-        ledger: Ledger::new(held / 4, worker.status.metrics.in_flight.clone()),
+        ledger: Ledger::new(partitions, max_stuck(prefetch), worker.status.metrics.in_flight.clone()),
         settlements,
         writers,
         bare,
@@ -163,6 +172,12 @@ pub(super) async fn run(worker: &Worker, topology: Topology, stop: &Cancellation
 pub const fn size(settings: &Settings) -> Size {
     let settings::Batch { max_events, max_bytes, max_transaction_events } = settings.batch;
     Size { max_events, max_bytes, max_transaction_events }
+}
+
+/// Settled deliveries of a partition that may wait for one before them: its writers are seldom done at the same time, and
+/// acks one by one cost the broker as much as the events.
+const fn max_stuck(prefetch: usize) -> usize {
+    prefetch * 3 / 4
 }
 
 struct Session<'a> {
@@ -294,10 +309,10 @@ impl Session<'_> {
 
     async fn take(&mut self, delivery: Delivery) -> anyhow::Result<()> {
         let Delivery { partition, tag, body, routing_key, redelivered, delivery_count, published_at } = delivery;
-        let receipt = self.ledger.enter(tag).ok_or_else(|| anyhow!("delivery tag {tag} came twice"))?;
+        let receipt = self.ledger.enter(partition, tag).ok_or_else(|| anyhow!("delivery tag {tag} came twice"))?;
         self.deliveries.add(partition, redelivered);
         if is_on(Bug::AckBeforeCommit) {
-            self.intake.ack(Ack { tag, multiple: false, count: 1 }).await?;
+            self.intake.ack(Ack { partition, tag, multiple: false, count: 1 }).await?;
         }
         let letter = Letter { body, routing_key };
         // Publishers can set the count, but not on a delivery that the broker itself repeats.

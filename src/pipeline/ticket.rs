@@ -25,6 +25,7 @@ pub(super) struct Decoded {
 #[must_use = "a share that is dropped leaves its delivery unsettled"]
 pub(super) struct Share {
     event: Arc<Event>,
+    pub(super) partition: usize,
     ticket: Arc<Mutex<Ticket>>,
     pub(super) body_bytes: usize,
     /// Tries that failed for an unknown reason.
@@ -58,10 +59,11 @@ impl Share {
         let Decoded { event, letter, mut receipt, published_at } = decoded;
         receipt.kind = event.kind();
         let event = Arc::new(event);
-        let body_bytes = letter.body.len();
+        let (partition, body_bytes) = (receipt.partition, letter.body.len());
         let ticket = Ticket { open_shares: count, letter, receipt: Some(receipt), published_at, refusal: None };
         let ticket = Arc::new(Mutex::new(ticket));
-        let share = || Self { event: Arc::clone(&event), ticket: Arc::clone(&ticket), body_bytes, attempts: 0 };
+        let share =
+            || Self { event: Arc::clone(&event), partition, ticket: Arc::clone(&ticket), body_bytes, attempts: 0 };
         (0..count).map(|_| share()).collect()
     }
 
@@ -108,7 +110,7 @@ mod tests {
 
     fn shares(count: usize) -> Vec<Share> {
         let letter = Letter { body: b"body".to_vec(), routing_key: "key".into() };
-        let receipt = Ledger::new(1, Metrics::new().in_flight).enter(1).unwrap();
+        let receipt = Ledger::new(1, 1, Metrics::new().in_flight).enter(0, 1).unwrap();
         let event = Event { org: None, facts: Vec::new() };
         Share::split(Decoded { event, letter, receipt, published_at: None }, count)
     }

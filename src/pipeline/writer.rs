@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{session::Outlet, ticket::Share};
 use crate::{
     apply::{Applied, Lane},
-    batch::{Batch, Batcher, Size, Trigger},
+    batch::{Batch, Batcher, Trigger},
     database::Fault,
     decode::{Culprit, Fact, Reason, Refusal},
     metrics::Cause,
@@ -34,13 +34,13 @@ struct Abandoned;
 impl Writer {
     pub(super) fn new(
         inbox: mpsc::Receiver<(Uuid, Share)>,
-        size: Size,
+        batcher: Batcher<Share>,
         lane: Lane,
         outlet: Outlet,
         backoff: Backoff,
         max_attempts: u32,
     ) -> Self {
-        Self { inbox, batcher: Batcher::new(size), lane, outlet, backoff, max_attempts }
+        Self { inbox, batcher, lane, outlet, backoff, max_attempts }
     }
 
     /// Writes until the inbox is closed and empty.
@@ -69,8 +69,8 @@ impl Writer {
     }
 
     fn push(&mut self, org: Uuid, share: Share) {
-        let bytes = share.body_bytes;
-        self.batcher.push(org, share, bytes);
+        let (partition, bytes) = (share.partition, share.body_bytes);
+        self.batcher.push(partition, org, share, bytes);
     }
 
     /// Applies batches in one transaction, and in smaller ones where that fails, until each event is
@@ -162,7 +162,7 @@ impl Writer {
             self.batcher.defer(batch, Instant::now() + BUSY_WAIT);
         } else if batch.events.len() > 1 {
             let second = batch.events.split_off(batch.events.len() / 2);
-            transactions.push(vec![Batch { org: batch.org, trigger: Trigger::Split, events: second }]);
+            transactions.push(vec![Batch { events: second, ..batch.like(Trigger::Split) }]);
             transactions.push(vec![batch]);
         } else if matches!(&fault, Fault::Data(rejection) if rejection.is_missing_reference())
             && batch.events.iter().all(|share| share.attempts == 0)

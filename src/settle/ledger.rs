@@ -1,4 +1,4 @@
-//! Which deliveries of a channel are settled, and which acks say so.
+//! Which deliveries of a partition's channel are settled, and which acks say so.
 
 use std::collections::VecDeque;
 
@@ -35,10 +35,12 @@ impl Outcome {
 }
 
 /// The right to settle one delivery, once: it is moved, never copied, and means something only to the
-/// ledger of the channel that the delivery came by.
+/// ledger of the session that the delivery came by.
 #[derive(Debug)]
 #[must_use = "a delivery that is not settled stays with the broker's unacked ones"]
 pub struct Receipt {
+    /// The partition that the delivery came from.
+    pub partition: usize,
     tag: u64,
     /// What the event tells of, once somebody has looked.
     pub kind: Kind,
@@ -57,6 +59,8 @@ pub struct Settled {
 /// An ack to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ack {
+    /// Whose channel it is for.
+    pub partition: usize,
     /// The delivery tag.
     pub tag: u64,
     /// Whether it stands for all before it too.
@@ -67,36 +71,90 @@ pub struct Ack {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Of a consumer whose delivery comes later than those of others.
+    /// Passed over: its delivery may come yet.
     Expected,
     Open,
     Settled,
     Acked,
 }
 
-/// The deliveries of one channel, by tag; the broker counts them from 1 without gaps.
+/// The deliveries of a session, a channel for each partition: acks for all up to one need no other partition.
 #[derive(Debug)]
 pub struct Ledger {
+    channels: Vec<Channel>,
+    /// More stuck ones of a channel than this are acked one by one, so that one slow event cannot use up the prefetch.
+    max_stuck: usize,
+    in_flight: InFlight,
+}
+
+/// By tag; the broker counts them from 1 without gaps.
+#[derive(Debug)]
+struct Channel {
     /// Tag of the first in `deliveries`.
     first: u64,
     deliveries: VecDeque<State>,
     /// Settled, but behind an open one.
     stuck: usize,
-    /// More stuck ones than this are acked one by one, so that one slow event cannot use up the prefetch.
-    max_stuck: usize,
-    in_flight: InFlight,
 }
 
 impl Ledger {
-    /// For a fresh channel.
+    /// For fresh channels.
     #[must_use]
-    pub const fn new(max_stuck: usize, in_flight: InFlight) -> Self {
-        Self { first: 1, deliveries: VecDeque::new(), stuck: 0, max_stuck, in_flight }
+    pub fn new(partitions: usize, max_stuck: usize, in_flight: InFlight) -> Self {
+        let channel = || Channel { first: 1, deliveries: VecDeque::new(), stuck: 0 };
+        Self { channels: (0..partitions).map(|_| channel()).collect(), max_stuck, in_flight }
     }
 
-    /// Enters a delivery. Those of several consumers may come in any order: a tag that is passed over
-    /// counts as expected. `None` for a tag that came before, which no sound broker sends.
-    pub fn enter(&mut self, tag: u64) -> Option<Receipt> {
+    /// Enters a delivery. `None` for a tag that came before, which no sound broker sends.
+    pub fn enter(&mut self, partition: usize, tag: u64) -> Option<Receipt> {
+        self.channels.get_mut(partition)?.enter(tag)?;
+        Some(Receipt { partition, tag, kind: Kind::None, _held: self.in_flight.hold() })
+    }
+
+    /// Strikes out deliveries.
+    pub fn settle(&mut self, receipts: impl IntoIterator<Item = Receipt>) {
+        for Receipt { partition, tag, .. } in receipts {
+            if let Some(channel) = self.channels.get_mut(partition) {
+                channel.settle(tag);
+            }
+        }
+    }
+
+    /// Deliveries that are neither settled nor acked.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.count(|state| state == State::Open)
+    }
+
+    /// Deliveries whose ack was not taken yet.
+    #[must_use]
+    pub fn unacked(&self) -> usize {
+        self.count(|state| matches!(state, State::Open | State::Settled))
+    }
+
+    fn count(&self, is_meant: impl Fn(State) -> bool) -> usize {
+        self.channels.iter().flat_map(|channel| &channel.deliveries).filter(|state| is_meant(**state)).count()
+    }
+
+    /// The acks of all that is settled, whatever is open.
+    pub fn all_acks(&mut self) -> Vec<Ack> {
+        self.acks_beyond(0)
+    }
+
+    /// The acks that are due: one for each channel's settled prefix, and one each for those that wait too long.
+    pub fn acks(&mut self) -> Vec<Ack> {
+        self.acks_beyond(self.max_stuck)
+    }
+
+    fn acks_beyond(&mut self, max_stuck: usize) -> Vec<Ack> {
+        let channels = self.channels.iter_mut().enumerate();
+        channels.flat_map(|(partition, channel)| channel.acks(partition, max_stuck)).collect()
+    }
+}
+
+impl Channel {
+    /// A tag that is passed over counts as expected.
+    fn enter(&mut self, tag: u64) -> Option<()> {
         let at = usize::try_from(tag.checked_sub(self.first)?).ok()?;
         if at >= self.deliveries.len() {
             self.deliveries.resize(at + 1, State::Expected);
@@ -105,42 +163,18 @@ impl Ledger {
             return None;
         }
         self.deliveries[at] = State::Open;
-        Some(Receipt { tag, kind: Kind::None, _held: self.in_flight.hold() })
+        Some(())
     }
 
-    /// Strikes out deliveries.
-    pub fn settle(&mut self, receipts: impl IntoIterator<Item = Receipt>) {
-        for Receipt { tag, .. } in receipts {
-            let at = tag.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
-            if let Some(state @ State::Open) = at.and_then(|at| self.deliveries.get_mut(at)) {
-                *state = State::Settled;
-                self.stuck += 1;
-            }
+    fn settle(&mut self, tag: u64) {
+        let at = tag.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
+        if let Some(state @ State::Open) = at.and_then(|at| self.deliveries.get_mut(at)) {
+            *state = State::Settled;
+            self.stuck += 1;
         }
     }
 
-    /// Deliveries that are neither settled nor acked.
-    #[must_use]
-    pub fn open(&self) -> usize {
-        self.deliveries.iter().filter(|state| **state == State::Open).count()
-    }
-
-    /// Deliveries whose ack was not taken yet.
-    #[must_use]
-    pub fn unacked(&self) -> usize {
-        self.deliveries.iter().filter(|state| matches!(state, State::Open | State::Settled)).count()
-    }
-
-    /// The acks of all that is settled, whatever is open.
-    pub fn all_acks(&mut self) -> Vec<Ack> {
-        let max_stuck = std::mem::replace(&mut self.max_stuck, 0);
-        let acks = self.acks();
-        self.max_stuck = max_stuck;
-        acks
-    }
-
-    /// The acks that are due: one for the settled prefix, and one each for those that wait too long.
-    pub fn acks(&mut self) -> Vec<Ack> {
+    fn acks(&mut self, partition: usize, max_stuck: usize) -> Vec<Ack> {
         if is_on(Bug::AckPastOpen)
             && let Some(last) = self.deliveries.iter().rposition(|state| *state == State::Settled)
         {
@@ -158,12 +192,12 @@ impl Ledger {
             self.deliveries.pop_front();
             self.first += 1;
         }
-        acks.extend(last.map(|tag| Ack { tag, multiple: true, count }));
-        if self.stuck > self.max_stuck {
+        acks.extend(last.map(|tag| Ack { partition, tag, multiple: true, count }));
+        if self.stuck > max_stuck {
             for (tag, state) in (self.first..).zip(&mut self.deliveries) {
                 if *state == State::Settled {
                     *state = State::Acked;
-                    acks.push(Ack { tag, multiple: false, count: 1 });
+                    acks.push(Ack { partition, tag, multiple: false, count: 1 });
                 }
             }
             self.stuck = 0;
@@ -182,19 +216,19 @@ mod tests {
     use crate::metrics::Metrics;
 
     fn ledger(max_stuck: usize) -> Ledger {
-        Ledger::new(max_stuck, Metrics::new().in_flight)
+        Ledger::new(2, max_stuck, Metrics::new().in_flight)
     }
 
     fn prefix(tag: u64, count: u64) -> Ack {
-        Ack { tag, multiple: true, count }
+        Ack { partition: 1, tag, multiple: true, count }
     }
 
     fn single(tag: u64) -> Ack {
-        Ack { tag, multiple: false, count: 1 }
+        Ack { partition: 1, tag, multiple: false, count: 1 }
     }
 
     fn enter(ledger: &mut Ledger, count: u64) -> Vec<Receipt> {
-        (1..=count).map(|tag| ledger.enter(tag).unwrap()).collect()
+        (1..=count).map(|tag| ledger.enter(1, tag).unwrap()).collect()
     }
 
     #[test]
@@ -233,15 +267,27 @@ mod tests {
     }
 
     #[test]
+    fn each_partition_has_its_own_prefix() {
+        let mut ledger = ledger(9);
+        let slow = ledger.enter(0, 1);
+        let quick = ledger.enter(1, 1);
+        ledger.settle(quick);
+        assert_eq!(ledger.acks(), [prefix(1, 1)]);
+        ledger.settle(slow);
+        assert_eq!(ledger.acks(), [Ack { partition: 0, tag: 1, multiple: true, count: 1 }]);
+        assert!(ledger.enter(2, 1).is_none(), "there are two");
+    }
+
+    #[test]
     fn a_tag_that_is_passed_over_is_open() {
         let mut ledger = ledger(9);
-        let second = ledger.enter(2);
+        let second = ledger.enter(1, 2);
         ledger.settle(second);
         assert_eq!(ledger.acks(), []);
-        let first = ledger.enter(1);
+        let first = ledger.enter(1, 1);
         ledger.settle(first);
         assert_eq!(ledger.acks(), [prefix(2, 2)]);
-        assert!(ledger.enter(2).is_none());
+        assert!(ledger.enter(1, 2).is_none());
     }
 
     proptest! {
@@ -250,7 +296,7 @@ mod tests {
             let mut ledger = ledger(max_stuck);
             let mut receipts: Vec<_> = (0..60).map(|_| None).collect();
             for tag in arrival {
-                receipts[usize::try_from(tag).unwrap() - 1] = ledger.enter(tag);
+                receipts[usize::try_from(tag).unwrap() - 1] = ledger.enter(1, tag);
             }
             let (mut settled, mut unacked) = (BTreeSet::<u64>::new(), (1..=60).collect::<BTreeSet<u64>>());
             let mut counted = 0;
