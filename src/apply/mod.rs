@@ -152,12 +152,10 @@ async fn write(connection: &mut PgConnection, plan: &Plan<'_>) -> Result<(), Fau
     let unresolved = || Fault::Unknown("a user did not resolve to a participant".into(), None);
     let memberships = plan.memberships(&resolution).ok_or_else(unresolved)?;
     statements::write_memberships(connection, &memberships).await?;
-    let mut added = statements::insert_activity(connection, &plan.activity, &resolution).await?;
-    if added.events() < plan.activity.len() {
-        statements::revise_activity(connection, &plan.activity, &mut added).await?;
-    }
+    let (mut added, known) = statements::insert_activity(connection, &plan.activity, &resolution).await?;
+    statements::revise_activity(connection, &plan.activity, &known, &mut added).await?;
     statements::add_metrics(connection, &added).await?;
-    if is_on(Bug::CountTwice) && added.events() < plan.activity.len() {
+    if is_on(Bug::CountTwice) && !known.is_empty() {
         statements::count_again(connection).await?;
     }
     statements::write_groups(connection, &plan.groups).await

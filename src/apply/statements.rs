@@ -8,12 +8,13 @@ use uuid::Uuid;
 use crate::{
     clock,
     database::Fault,
+    decode::What,
     plan::{Activity, ActivityKey, ChatKey, Group, Membership, MembershipKey, Plan, Resolution},
     sabotage::{Bug, is_on},
 };
 
 /// What a transaction adds to a day of a chat.
-#[derive(Debug, Default, Clone, Copy, sqlx::FromRow)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Added {
     messages: i64,
     replies: i64,
@@ -22,30 +23,23 @@ struct Added {
     gone: i64,
 }
 
-/// A day of a chat with the rows that are new on it.
+/// What is new on a day of a chat; a day may come in parts.
 #[derive(Debug, sqlx::FromRow)]
 struct Day {
     org_id: Uuid,
     tg_chat_id: i64,
     day: i32,
-    events: i64,
-    #[sqlx(flatten)]
-    added: Added,
+    replies: i64,
+    writers: i64,
+    joined: i64,
+    gone: i64,
+    messages: Vec<i64>,
+    authors: Vec<i64>,
 }
 
 /// What a transaction adds to the daily figures, by organization, chat and day since 1970.
 #[derive(Debug, Default)]
-pub(super) struct Additions {
-    events: usize,
-    days: BTreeMap<(Uuid, i64, i32), Added>,
-}
-
-impl Additions {
-    /// How many rows of `activity_events` were new.
-    pub(super) const fn events(&self) -> usize {
-        self.events
-    }
-}
+pub(super) struct Additions(BTreeMap<(Uuid, i64, i32), Added>);
 
 /// Builds one array per column, so that no array can be shorter than another.
 macro_rules! columns {
@@ -182,11 +176,12 @@ pub(super) async fn write_memberships(
     Ok(())
 }
 
+/// Inserts what is new. Returns what that adds to the daily figures, and the messages that were there already.
 pub(super) async fn insert_activity(
     connection: &mut PgConnection,
     rows: &BTreeMap<ActivityKey, Activity<'_>>,
     resolution: &Resolution,
-) -> Result<Additions, Fault> {
+) -> Result<(Additions, BTreeSet<ActivityKey>), Fault> {
     columns!(rows => |(&(org, chat, event_type, source, user), row)| {
         orgs: Uuid = org,
         chats: i64 = chat,
@@ -225,20 +220,33 @@ pub(super) async fn insert_activity(
         .bind(content_at)
         .bind(content_update_ids);
     let mut additions = Additions::default();
-    for Day { org_id, tg_chat_id, day, events, added } in query.fetch_all(connection).await? {
-        additions.events += usize::try_from(events).unwrap_or_default();
-        additions.days.insert((org_id, tg_chat_id, day), added);
+    let mut known: BTreeSet<ActivityKey> = rows.keys().filter(|key| key.2 == What::MESSAGE).copied().collect();
+    for day in query.fetch_all(connection).await? {
+        let Day { org_id, tg_chat_id, day, replies, writers, joined, gone, messages, authors } = day;
+        let added = additions.0.entry((org_id, tg_chat_id, day)).or_default();
+        added.messages += i64::try_from(messages.len()).unwrap_or_default();
+        added.replies += replies;
+        added.writers += writers;
+        added.joined += joined;
+        added.gone += gone;
+        for (source, author) in messages.into_iter().zip(authors) {
+            known.remove(&(org_id, tg_chat_id, What::MESSAGE, source, author));
+        }
     }
-    Ok(additions)
+    Ok((additions, known))
 }
 
+/// Revises messages that were there already; joins and leaves say nothing that could be newer.
 pub(super) async fn revise_activity(
     connection: &mut PgConnection,
     rows: &BTreeMap<ActivityKey, Activity<'_>>,
+    known: &BTreeSet<ActivityKey>,
     additions: &mut Additions,
 ) -> Result<(), Fault> {
-    // Joins and leaves say nothing that could be newer.
-    let rows: Vec<_> = rows.iter().filter(|(key, _)| key.2 == "message").map(|(key, row)| (*key, row)).collect();
+    let rows: Vec<_> = known.iter().filter_map(|key| rows.get(key).map(|row| (*key, row))).collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
     columns!(&rows => |&((org, chat, event_type, source, user), row)| {
         orgs: Uuid = org,
         chats: i64 = chat,
@@ -274,13 +282,14 @@ pub(super) async fn revise_activity(
         .bind(content_update_ids);
     let days: Vec<(Uuid, i64, i32, i64)> = query.fetch_all(connection).await?;
     for (org, chat, day, replies) in days {
-        additions.days.entry((org, chat, day)).or_default().replies += replies;
+        additions.0.entry((org, chat, day)).or_default().replies += replies;
     }
     Ok(())
 }
 
 pub(super) async fn add_metrics(connection: &mut PgConnection, additions: &Additions) -> Result<(), Fault> {
-    let rows = &additions.days;
+    // Somebody's second join of a day adds nothing.
+    let rows: Vec<_> = additions.0.iter().filter(|(_, added)| **added != Added::default()).collect();
     if rows.is_empty() {
         return Ok(());
     }

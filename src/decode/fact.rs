@@ -101,11 +101,14 @@ pub enum What {
 }
 
 impl What {
+    /// The event type of messages and their edits.
+    pub const MESSAGE: &str = "message";
+
     /// The value of `activity_events.event_type`.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
-            Self::Message(_) => "message",
+            Self::Message(_) => Self::MESSAGE,
             Self::Join => "join",
             Self::Leave => "leave",
         }

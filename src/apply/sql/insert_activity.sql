@@ -1,5 +1,5 @@
--- Inserts what is new and returns what it adds to the daily figures. What exists is left alone here:
--- whoever sees fewer events come back than were sent revises the others.
+-- Inserts what is new and returns what it adds to the daily figures, with the messages that were new. What
+-- exists is left alone here: whoever misses a message revises it.
 with fresh as (
     insert into activity_events (org_id, tg_chat_id, event_type, source_id, tg_user_id, participant_id, occurred_at, edited_at,
                                  message_thread_id, reply_to_message_id, media_type, message_text, chars_count, links_count,
@@ -13,7 +13,7 @@ with fresh as (
               media_type, message_text, chars, links, mentions, content_at, content_update_id, position)
     order by n.position
     on conflict (org_id, tg_chat_id, event_type, source_id, tg_user_id) do nothing
-    returning org_id, tg_chat_id, event_type, tg_user_id, occurred_at, reply_to_message_id
+    returning org_id, tg_chat_id, event_type, source_id, tg_user_id, occurred_at, reply_to_message_id
 ),
 dated as (
     select f.*, (f.occurred_at at time zone o.timezone)::date as date
@@ -25,15 +25,11 @@ newcomers as (
     on conflict do nothing
     returning org_id, tg_chat_id, date, event_type
 )
-select org_id, tg_chat_id, date - date 'epoch' as day, sum(events)::bigint as events, sum(messages)::bigint as messages, sum(replies)::bigint as replies,
-       sum(writers)::bigint as writers, sum(joined)::bigint as joined, sum(gone)::bigint as gone
-from (
-    select org_id, tg_chat_id, date, count(*) as events, count(*) filter (where event_type = 'message') as messages,
-           count(reply_to_message_id) as replies, 0 as writers, 0 as joined, 0 as gone
-    from dated group by 1, 2, 3
-    union all
-    select org_id, tg_chat_id, date, 0, 0, 0, count(*) filter (where event_type = 'message'),
-           count(*) filter (where event_type = 'join'), count(*) filter (where event_type = 'leave')
-    from newcomers group by 1, 2, 3
-) added
-group by 1, 2, 3
+select org_id, tg_chat_id, date - date 'epoch' as day, count(reply_to_message_id) as replies, 0::bigint as writers, 0::bigint as joined, 0::bigint as gone,
+       coalesce(array_agg(source_id) filter (where event_type = 'message'), '{}') as messages,
+       coalesce(array_agg(tg_user_id) filter (where event_type = 'message'), '{}') as authors
+from dated group by 1, 2, 3
+union all
+select org_id, tg_chat_id, date - date 'epoch', 0, count(*) filter (where event_type = 'message'),
+       count(*) filter (where event_type = 'join'), count(*) filter (where event_type = 'leave'), '{}', '{}'
+from newcomers group by 1, 2, 3
