@@ -84,7 +84,6 @@ async fn the_number_of_partitions_changes_under_load_and_loses_nothing() {
             let enough = before + 200;
             eventually("events go on", async || applied(&mut place.connect().await).await > enough).await;
         }
-        // Nobody publishes for the sake of the counts below.
         let management = [("ROLLCALL_BROKER__MANAGEMENT_URL", url.as_str()), ("ROLLCALL_BROKER__PARTITIONS", "4")];
         let told = partitions(&place, &management, &["prune"]).await.told();
         let deleted: Vec<_> = told.lines().filter_map(|line| line.strip_prefix("deleted ")).collect();
@@ -114,7 +113,7 @@ async fn the_number_of_partitions_changes_under_load_and_loses_nothing() {
     place.assert_metrics_recompute().await;
     assert_eq!(broker::inspect(&place.settings.broker).await.unwrap().len(), 5, "four partitions and the dead queue");
 
-    // One event, one queue: no route of the years with one partition is left.
+    // One event, one queue: no route of one partition is left.
     place.publish_to(&Topology::new(&place.settings.broker).events_exchange(), said(orgs[0], 1..=50)).await;
     eventually("each event is in one queue", async || place.ready().await == 50).await;
 }
@@ -129,7 +128,7 @@ async fn surplus_queues_are_emptied_by_replicas_and_pruned_by_nobody_else() {
     place
         .publish((1..=200).flat_map(|number| {
             let spread = move |(_, body)| (format!("key {number}"), body);
-            said(org, number..=number).into_iter().map(spread)
+            said(org, number..=number).map(spread)
         }))
         .await;
 
@@ -149,6 +148,6 @@ async fn surplus_queues_are_emptied_by_replicas_and_pruned_by_nobody_else() {
     assert!(replica.log().contains("more partition queues than the setting says"), "{}", replica.log());
     let told = partitions(&place, &management("2"), &["prune"]).await.told();
     assert_eq!(told.matches("deleted ").count(), 2, "{told}");
-    tokio::time::timeout(Duration::from_secs(60), replica.ready()).await.expect("it goes on without them");
+    tokio::time::timeout(Duration::from_mins(1), replica.ready()).await.expect("it goes on without them");
     replica.stop().await;
 }
