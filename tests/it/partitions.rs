@@ -141,6 +141,8 @@ async fn surplus_queues_are_emptied_by_replicas_and_pruned_by_nobody_else() {
     let (cause, remedy) = partitions(&place, &management("2"), &["prune", "--wait", "1s"]).await.failure(1);
     assert!(cause.contains("was not empty within 1s") && remedy.contains("replicas run"), "{cause} {remedy}");
 
+    let checked = Ended::of(rollcall(&place, &management("2")).arg("check")).await.told();
+    assert!(checked.contains("2 more than broker.partitions: rollcall partitions apply"), "{checked}");
     let status = Ended::of(rollcall(&place, &management("2")).args(["status"])).await.told();
     assert_eq!(status.matches("(surplus)").count(), 2, "{status}");
     let replica = Replica::start(&place, &[("ROLLCALL_BROKER__PARTITIONS", "2")]);
