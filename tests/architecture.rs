@@ -54,6 +54,7 @@ fn no_connection_is_pooled() {
 #[test]
 fn http_and_waiting_have_one_place_each() {
     assert_named_only_in("axum", &["http/"]);
+    assert_named_only_in("hyper", &["broker/management.rs"]);
     assert_named_only_in("prometheus", &["metrics/"]);
     assert_named_only_in("use backoff", &["retry.rs"]);
 }

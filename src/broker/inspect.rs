@@ -1,13 +1,9 @@
 //! A look at the queues that changes nothing.
 
 use anyhow::anyhow;
-use lapin::{
-    ErrorKind,
-    options::{ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions},
-    types::FieldTable,
-};
+use lapin::options::{ExchangeDeleteOptions, QueueDeleteOptions};
 
-use super::{Topology, close, connect, describe};
+use super::{Topology, close, connect, describe, topology::find};
 use crate::settings;
 
 /// A queue as the broker sees it.
@@ -21,30 +17,28 @@ pub struct Queue {
     pub consumers: u32,
 }
 
-/// The queues of the topology, the dead one last.
+/// The queues of the topology, surplus ones too, the dead one last.
 ///
 /// # Errors
 ///
 /// When the broker is away.
 pub async fn inspect(settings: &settings::Broker) -> anyhow::Result<Vec<Queue>> {
-    let topology = Topology::new(settings);
     let connection = connect(settings, "rollcall inspect").await?;
-    let mut queues = Vec::new();
-    for name in topology.event_queues().chain([topology.dead_queue()]) {
-        // A channel each, because asking for a queue that is not there closes it.
-        let channel = connection.create_channel().await.map_err(|error| anyhow!(describe(&error)))?;
-        let options = QueueDeclareOptions { passive: true, ..Default::default() };
-        let found = channel.queue_declare(name.as_str().into(), options, FieldTable::default()).await;
-        queues.push(match found {
-            Ok(queue) => Queue { name, messages: Some(queue.message_count()), consumers: queue.consumer_count() },
-            Err(error) if matches!(error.kind(), ErrorKind::ProtocolError(error) if error.get_id() == 404) => {
-                Queue { name, messages: None, consumers: 0 }
-            }
-            Err(error) => return Err(anyhow!(describe(&error)).context(format!("looking at {name}"))),
-        });
-    }
+    let looking = async {
+        let topology = Topology::new(settings).with_surplus(&connection).await?;
+        let mut queues = Vec::new();
+        for name in topology.event_queues().chain([topology.dead_queue()]) {
+            let found = find(&connection, &name).await?;
+            let (messages, consumers) =
+                found.map_or((None, 0), |queue| (Some(queue.message_count()), queue.consumer_count()));
+            queues.push(Queue { name, messages, consumers });
+        }
+        Ok(queues)
+    };
+    let queues =
+        looking.await.map_err(|error: lapin::Error| anyhow!(describe(&error)).context("looking at the queues"));
     close(connection).await;
-    Ok(queues)
+    queues
 }
 
 /// Deletes the exchanges and queues of the topology with all that they hold.
@@ -53,9 +47,9 @@ pub async fn inspect(settings: &settings::Broker) -> anyhow::Result<Vec<Queue>> 
 ///
 /// When the broker is away.
 pub async fn remove(settings: &settings::Broker) -> anyhow::Result<()> {
-    let topology = Topology::new(settings);
     let connection = connect(settings, "rollcall remove").await?;
     let removing = async {
+        let topology = Topology::new(settings).with_surplus(&connection).await?;
         let channel = connection.create_channel().await?;
         for queue in topology.event_queues().chain([topology.dead_queue()]) {
             channel.queue_delete(queue.as_str().into(), QueueDeleteOptions::default()).await?;

@@ -3,13 +3,17 @@
 mod connection;
 mod headers;
 mod inspect;
+mod management;
 mod outbox;
+mod partitions;
 mod publisher;
 mod topology;
 
 pub use connection::{close, connect, describe};
 pub use headers::{delivery_count, published_at, refusal, sound, to_json};
 pub use inspect::{Queue, inspect, remove};
+pub use management::{Consumer, Figures, Management};
 pub use outbox::{Message, Notice, Outbox};
+pub use partitions::{Progress, PruneError, apply, prune};
 pub use publisher::{PublishError, Publisher, Unconfirmed};
 pub use topology::{OtherArguments, Topology, declare};

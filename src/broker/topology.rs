@@ -2,30 +2,56 @@
 
 use anyhow::{Context as _, anyhow};
 use lapin::{
-    Channel, ExchangeKind,
+    Channel, Connection, ErrorKind, ExchangeKind, Queue,
     options::{ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable},
 };
 
 use super::{connect, connection::close, describe};
-use crate::settings;
+use crate::settings::{self, MAX_PARTITIONS};
 
 /// Far above any count that is reached: the broker must never drop an event, and 0 or -1 mean different
 /// things to different versions.
 const DELIVERY_LIMIT: i32 = 1_000_000_000;
+
+/// What a queue's binding to the events exchange says: all of them.
+pub(super) const ALL: &str = "#";
+/// The routing key of a binding to a hash exchange is its weight.
+pub(super) const WEIGHT: &str = "10";
 
 /// The names, and in how many partitions the events are split.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topology {
     prefix: String,
     partitions: u16,
+    /// Queues of partitions beyond those, which another setting left behind or still uses.
+    surplus: u16,
 }
 
 impl Topology {
     /// The topology that the settings ask for.
     #[must_use]
     pub fn new(settings: &settings::Broker) -> Self {
-        Self { prefix: settings.prefix.clone(), partitions: settings.partitions }
+        Self { prefix: settings.prefix.clone(), partitions: settings.partitions, surplus: 0 }
+    }
+
+    /// The same with what the broker has beyond it.
+    pub(super) async fn with_surplus(mut self, connection: &Connection) -> lapin::Result<Self> {
+        self.surplus = 0;
+        while self.partitions + self.surplus < MAX_PARTITIONS {
+            let next = self.event_queue(self.partitions + self.surplus);
+            if find(connection, &next).await?.is_none() {
+                break;
+            }
+            self.surplus += 1;
+        }
+        Ok(self)
+    }
+
+    /// In how many partitions events are split.
+    #[must_use]
+    pub const fn partitions(&self) -> u16 {
+        self.partitions
     }
 
     /// Where producers publish.
@@ -46,9 +72,18 @@ impl Topology {
         format!("{}.dead", self.prefix)
     }
 
-    /// The queues of events, one per partition.
+    /// The queues of events, one per partition; those of surplus ones too, which nobody else may empty.
     pub fn event_queues(&self) -> impl Iterator<Item = String> + '_ {
-        (0..self.partitions).map(|partition| format!("{}.events.{partition}", self.prefix))
+        (0..self.partitions + self.surplus).map(|partition| self.event_queue(partition))
+    }
+
+    /// The queues beyond the setting that were found.
+    pub fn surplus_queues(&self) -> impl Iterator<Item = String> + '_ {
+        (self.partitions..self.partitions + self.surplus).map(|partition| self.event_queue(partition))
+    }
+
+    fn event_queue(&self, partition: u16) -> String {
+        format!("{}.events.{partition}", self.prefix)
     }
 
     /// All exchanges.
@@ -57,31 +92,38 @@ impl Topology {
         [self.events_exchange(), self.partitions_exchange(), self.dead_exchange()]
     }
 
-    fn partitions_exchange(&self) -> String {
+    pub(super) fn partitions_exchange(&self) -> String {
         format!("{}.partitions", self.prefix)
     }
 }
 
 /// Declares everything and returns what is there: one partition where the broker has no consistent-hash
-/// exchange.
+/// exchange, and more queues than the setting says where another setting was used before.
 ///
 /// # Errors
 ///
 /// When the broker is away, or a queue or exchange exists with other arguments; the text says what to do.
 pub async fn declare(settings: &settings::Broker) -> anyhow::Result<Topology> {
     let topology = Topology::new(settings);
-    match try_declare(settings, &topology).await {
+    let declared = match try_declare(settings, &topology).await {
         Err(error) if topology.partitions > 1 && is_unknown_exchange_type(&error) => {
             tracing::warn!(
                 "the broker has no x-consistent-hash exchange: one partition instead of {}",
                 topology.partitions
             );
-            let topology = Topology { partitions: 1, ..topology };
-            try_declare(settings, &topology).await.map_err(explain)?;
-            Ok(topology)
+            try_declare(settings, &Topology { partitions: 1, ..topology }).await
         }
-        declared => declared.map(|()| topology).map_err(explain),
+        declared => declared,
+    };
+    let topology = declared.map_err(explain)?;
+    if topology.surplus > 0 {
+        tracing::warn!(
+            broker.partitions = topology.partitions,
+            surplus = topology.surplus,
+            "there are more partition queues than the setting says, and they are emptied too: see rollcall partitions"
+        );
     }
+    Ok(topology)
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -101,7 +143,7 @@ pub struct OtherArguments {
 
 fn is_unknown_exchange_type(error: &DeclareError) -> bool {
     matches!(error, DeclareError::Refused { name, source } if name.ends_with(".partitions")
-        && matches!(source.kind(), lapin::ErrorKind::ProtocolError(error) if error.get_id() == 503))
+        && matches!(source.kind(), ErrorKind::ProtocolError(error) if error.get_id() == 503))
 }
 
 fn explain(error: DeclareError) -> anyhow::Error {
@@ -109,7 +151,7 @@ fn explain(error: DeclareError) -> anyhow::Error {
         DeclareError::Connect(error) => error,
         DeclareError::Refused { name, source } => {
             let text = anyhow!(describe(&source));
-            if matches!(source.kind(), lapin::ErrorKind::ProtocolError(error) if error.get_id() == 406) {
+            if matches!(source.kind(), ErrorKind::ProtocolError(error) if error.get_id() == 406) {
                 return text.context(OtherArguments { name });
             }
             text.context(format!("declaring {name}"))
@@ -118,12 +160,29 @@ fn explain(error: DeclareError) -> anyhow::Error {
 }
 
 /// On a connection of its own, because a refused declaration may take the connection down.
-async fn try_declare(settings: &settings::Broker, topology: &Topology) -> Result<(), DeclareError> {
+async fn try_declare(settings: &settings::Broker, topology: &Topology) -> Result<Topology, DeclareError> {
     let connection = connect(settings, "rollcall topology").await.map_err(DeclareError::Connect)?;
     let channel = connection.create_channel().await.context("opening a channel").map_err(DeclareError::Connect)?;
     declare_all(&channel, topology).await?;
+    let looking = topology.clone().with_surplus(&connection).await;
+    let found = looking.map_err(|source| DeclareError::Refused { name: "partitions".into(), source })?;
     close(connection).await;
-    Ok(())
+    Ok(found)
+}
+
+/// A queue as it is; `None` if there is none. On a channel of its own, because asking for one that is not there
+/// closes it.
+pub(super) async fn find(connection: &Connection, queue: &str) -> lapin::Result<Option<Queue>> {
+    let channel = connection.create_channel().await?;
+    let options = QueueDeclareOptions { passive: true, ..Default::default() };
+    match channel.queue_declare(queue.into(), options, FieldTable::default()).await {
+        Ok(found) => {
+            channel.close(200, "bye".into()).await?;
+            Ok(Some(found))
+        }
+        Err(error) if matches!(error.kind(), ErrorKind::ProtocolError(error) if error.get_id() == 404) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 async fn declare_all(channel: &Channel, topology: &Topology) -> Result<(), DeclareError> {
@@ -136,19 +195,16 @@ async fn declare_all(channel: &Channel, topology: &Topology) -> Result<(), Decla
         let bound = channel.exchange_bind(
             partitions.as_str().into(),
             events.as_str().into(),
-            "#".into(),
+            ALL.into(),
             ExchangeBindOptions::default(),
             FieldTable::default(),
         );
         bound.await.map_err(|source| DeclareError::Refused { name: partitions.clone(), source })?;
         for name in topology.event_queues() {
-            // The routing key of a binding to a hash exchange is its weight.
-            queue(channel, &name, &partitions, "10").await?;
+            queue(channel, &name, &partitions, WEIGHT).await?;
         }
     } else {
-        for name in topology.event_queues() {
-            queue(channel, &name, &events, "#").await?;
-        }
+        queue(channel, &topology.event_queue(0), &events, ALL).await?;
     }
     exchange(channel, &topology.dead_exchange(), ExchangeKind::Fanout).await?;
     queue(channel, &topology.dead_queue(), &topology.dead_exchange(), "").await

@@ -133,7 +133,14 @@ async fn check_broker(settings: &Settings) -> Checked {
         Ok(queues) => {
             let missing = queues.iter().filter(|queue| queue.messages.is_none()).count();
             let waiting: u64 = queues.iter().filter_map(|queue| queue.messages).map(u64::from).sum();
+            // The dead queue is one more.
+            let surplus = (queues.len() - 1).saturating_sub(settings.broker.partitions.into());
             Ok(match missing {
+                0 if surplus > 0 => format!(
+                    "{} queues, {waiting} messages ready; {surplus} more than broker.partitions: \
+                     rollcall partitions apply, then prune",
+                    queues.len()
+                ),
                 0 => format!("{} queues, {waiting} messages ready", queues.len()),
                 _ => {
                     format!("reachable; {missing} of {} queues are declared by the first publish or run", queues.len())

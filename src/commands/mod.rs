@@ -4,9 +4,12 @@ mod check;
 mod dead;
 mod demo;
 mod migrate;
+mod partitions;
 mod publish;
 mod run;
 mod servers;
+mod status;
+mod table;
 
 use std::{env, fs, path::PathBuf, sync::Arc};
 
@@ -46,6 +49,11 @@ enum Command {
     Migrate,
     /// Check settings, database and broker, and say what to do about what is wrong
     Check(check::Args),
+    /// Show partitions and dead letters: how much waits, how fast it goes, which replica each prefers
+    Status(status::Args),
+    /// Change the number of partitions without losing anything
+    #[command(subcommand)]
+    Partitions(partitions::Command),
     /// Publish events, one JSON object a line
     Publish(publish::Args),
     /// Look after dead letters: see what failed and why, replay it, give it up
@@ -74,6 +82,8 @@ impl Cli {
             Command::Dead(command) => dead::run(&*self.sources.settings()?, *command).await,
             Command::Migrate => migrate::run(&*self.sources.settings()?).await,
             Command::Check(args) => check::run(&*self.sources.settings()?, &args).await,
+            Command::Status(args) => status::run(&*self.sources.settings()?, &args).await,
+            Command::Partitions(command) => partitions::run(&*self.sources.settings()?, &command).await,
             Command::Publish(args) => publish::run(&self.sources.settings()?, &args).await,
         }
     }

@@ -18,6 +18,9 @@ use sources::Merged;
 /// The commented defaults.
 pub const DEFAULTS: &str = include_str!("../../config/default.toml");
 
+/// The most that `broker.partitions` can be.
+pub const MAX_PARTITIONS: u16 = 256;
+
 /// The file that is read when no other is named, if it is there.
 pub const DEFAULT_FILE: &str = "config/rollcall.toml";
 
@@ -73,6 +76,8 @@ sections! {
     broker: Broker {
         /// Empty where none was given.
         url: SecretUrl,
+        /// Of the management API; empty where none was given.
+        management_url: SecretUrl,
         /// Of all exchanges and queues.
         prefix: String,
         /// Number of queues.
@@ -195,11 +200,17 @@ impl Settings {
             "url",
             "must begin with amqp:// or amqps://",
         );
+        rule(
+            broker.management_url.is_empty() || broker.management_url.has_scheme(&["http", "https"]),
+            "broker",
+            "management_url",
+            "must begin with http:// or https://",
+        );
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
         let is_prefix = (1..=100).contains(&broker.prefix.len()) && broker.prefix.chars().all(is_plain);
         rule(is_prefix, "broker", "prefix", "must be 1 to 100 letters, digits, dots, dashes or underscores");
         rule(replica.name.len() <= 100, "replica", "name", "must be at most 100 bytes");
-        rule((1..=256).contains(&broker.partitions), "broker", "partitions", "must be 1 to 256");
+        rule((1..=MAX_PARTITIONS).contains(&broker.partitions), "broker", "partitions", "must be 1 to 256");
         // RabbitMQ takes 0 as no limit at all, and quorum queues cap at 2000
         rule((1..=2000).contains(&broker.prefetch), "broker", "prefetch", "must be 1 to 2000");
         rule(batch.max_events >= 1, "batch", "max_events", "must be at least 1");

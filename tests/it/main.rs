@@ -11,11 +11,13 @@ mod law;
 mod memory;
 mod merges;
 mod operations;
+mod partitions;
 mod proxy;
 mod publishing;
 mod refusals;
 mod replay;
 mod servers;
+mod status;
 #[path = "../support/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "shared with tests/chaos, which uses the rest")]
 mod support;

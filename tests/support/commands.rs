@@ -1,8 +1,10 @@
-//! `rollcall dead` as people and scripts run it.
+//! Commands as people and scripts run it.
 
 use std::process::Output;
 
 use serde_json::Value;
+
+use tokio::process::Command;
 
 use super::{Place, rollcall};
 
@@ -18,6 +20,11 @@ impl std::ops::Deref for Ended {
 }
 
 impl Ended {
+    /// Runs a command to its end.
+    pub async fn of(command: &mut Command) -> Self {
+        Self(command.output().await.unwrap())
+    }
+
     /// What it printed; it must have succeeded.
     pub fn told(&self) -> String {
         assert!(self.status.success(), "{}", String::from_utf8_lossy(&self.stderr));

@@ -22,7 +22,7 @@ use uuid::Uuid;
 pub use amqp::RawChannel;
 pub use commands::{Ended, dead, dead_json};
 pub use kit::Kit;
-pub use servers::{base_connection, postgres_log, private_servers};
+pub use servers::{base_connection, management_url, postgres_log, private_servers};
 pub use worker::{Replica, command, rollcall};
 
 /// Longer than anything here may take on a slow machine; nothing waits this long when it works.

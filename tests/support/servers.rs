@@ -45,6 +45,43 @@ pub fn private_servers() -> Option<&'static Servers> {
     }
 }
 
+/// The management API of the broker, which runs from the first call on; `None`, and a line that says so, where the
+/// environment names other servers without one.
+pub fn management_url() -> Option<String> {
+    static URL: OnceLock<Option<String>> = OnceLock::new();
+    let find = || match given() {
+        Given::Named { .. } => {
+            let url = env::var("ROLLCALL_BROKER__MANAGEMENT_URL").ok();
+            if url.is_none() {
+                eprintln!("SKIPPED: ROLLCALL_BROKER__MANAGEMENT_URL does not name the broker's management API");
+            }
+            url
+        }
+        Given::Private(servers) => {
+            let port = free_port();
+            servers.rabbitmqctl(&["eval", &START_MANAGEMENT.replace("PORT", &port.to_string())]).unwrap();
+            let (_, rest) = servers.amqp_url().split_once("://").unwrap();
+            Some(format!("http://{}@127.0.0.1:{port}", rest.split_once('@').unwrap().0))
+        }
+    };
+    URL.get_or_init(|| tokio::task::block_in_place(find)).clone()
+}
+
+/// Until the node stops: the file of enabled plugins is as before afterwards, since a start would take the port that
+/// everybody has.
+const START_MANAGEMENT: &str = r#"
+    {ok, File} = application:get_env(rabbit, enabled_plugins_file),
+    {ok, Before} = file:read_file(File),
+    application:load(rabbitmq_management),
+    application:set_env(rabbitmq_management, tcp_config, [{port, PORT}, {ip, "127.0.0.1"}]),
+    ok = file:write_file(File, "[rabbitmq_consistent_hash_exchange,rabbitmq_management].\n"),
+    {ok, _, _} = rabbit_plugins:ensure(File),
+    ok = file:write_file(File, Before)."#;
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
 /// A connection of one who may do everything.
 pub async fn base_connection() -> Option<PgConnection> {
     PgConnection::connect(&urls().0).await.ok()

@@ -9,7 +9,7 @@ pub(super) const SHOWN: usize = 16 << 10;
 
 /// Text with everything that is not plainly visible spelled out: control, bidirectional, zero-width and other format
 /// characters. Line breaks count among them.
-pub(super) fn visible(text: &str) -> String {
+pub(in crate::commands) fn visible(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
         push(&mut shown, character);

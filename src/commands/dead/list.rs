@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{CHECK, FilterArgs, connect, print_json, table::table};
+use super::{CHECK, FilterArgs, connect, print_json, table};
 use crate::{
     failure::{Failure, Remedy as _},
     letters::{self, Entry, Group, Status},

@@ -6,7 +6,6 @@ mod list;
 mod replay;
 mod resolve;
 mod show;
-mod table;
 
 use std::{
     env, fs,
@@ -18,7 +17,9 @@ use clap::{Subcommand, builder::PossibleValuesParser};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{CHECK, needs_database};
+pub(in crate::commands) use body::visible;
+
+use super::{CHECK, needs_database, table::table};
 use crate::{
     clock,
     database::{self, Schema},
@@ -186,7 +187,7 @@ async fn connect(settings: &Settings) -> Result<PgConnection, Failure> {
     }
 }
 
-fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+pub(super) fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
     println!("{}", body::escaped(&serde_json::to_string(value).remedy(CHECK)?));
     Ok(())
 }

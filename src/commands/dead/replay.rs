@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::{ActArgs, CHECK, FilterArgs, connect, print_json, table::table};
+use super::{ActArgs, CHECK, FilterArgs, connect, print_json, table};
 use crate::{
     commands::needs_broker,
     failure::{Failure, Remedy as _},

@@ -8,8 +8,7 @@ use super::{
     CHECK,
     advice::advice,
     body::{self, visible},
-    connect, print_json,
-    table::table,
+    connect, print_json, table,
 };
 use crate::{
     decode::Reason,

@@ -1,6 +1,6 @@
 //! Tables for people.
 
-use super::body::visible;
+use super::dead::visible;
 
 /// Rows as lines with aligned columns; the last column is as long as it is. What strangers wrote is made visible.
 pub(super) fn table<const N: usize>(head: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
