@@ -87,22 +87,16 @@ pub const ALL: &[Scenario] = &[
         settings: &["batch.max_events=100", "batch.max_transaction_events=100"],
         ..BASE
     },
+    // What is held decides how full a transaction gets.
     Scenario {
         name: "batch-500",
-        about: "at most 500 events a transaction",
-        settings: &["batch.max_events=500", "batch.max_transaction_events=500"],
-        ..BASE
-    },
-    // A batch must fit into the prefetch, and what is held decides how full a transaction gets.
-    Scenario {
-        name: "batch-1000",
-        about: "at most 1000 events a transaction, prefetch 1000",
-        settings: &["broker.prefetch=1000", "batch.max_events=1000", "batch.max_transaction_events=1000"],
+        about: "at most 500 events a transaction, prefetch 500",
+        settings: &["broker.prefetch=500", "batch.max_transaction_events=500"],
         ..BASE
     },
     Scenario {
         name: "batch-2000",
-        about: "at most 2000 events a transaction, prefetch 2000",
+        about: "at most 2000 events a transaction and of an organization, prefetch 2000",
         settings: &["broker.prefetch=2000", "batch.max_events=2000", "batch.max_transaction_events=2000"],
         ..BASE
     },
