@@ -11,6 +11,7 @@ use super::{Fault, TIMES, fault};
 use crate::{
     scene::Scene,
     support::{
+        Place,
         community::{create_org, messages_of, said},
         publish_through_outages,
     },
@@ -104,6 +105,13 @@ async fn delete(connection: &mut PgConnection, org: Uuid) -> sqlx::Result<()> {
     sqlx::raw_sql("commit").execute(connection).await.map(drop)
 }
 
+/// People who are not merged.
+async fn people_of(place: &Place, org: Uuid) -> i64 {
+    let query =
+        sqlx::query_scalar("select count(*) from participants where org_id = $1 and merged_into is null").bind(org);
+    query.fetch_one(&mut place.connect().await).await.unwrap()
+}
+
 async fn merged(scene: &mut Scene) -> Result<(), String> {
     const EVENTS: i64 = 80;
     scene.wanted = TIMES;
@@ -113,6 +121,7 @@ async fn merged(scene: &mut Scene) -> Result<(), String> {
         let before = messages_of(&scene.place, org).await;
         let publishing = publish(scene, org, time * EVENTS + 1..=(time + 1) * EVENTS);
         scene.until("some of it is written", async || messages_of(&scene.place, org).await > before).await?;
+        scene.until("two people are there", async || people_of(&scene.place, org).await > 1).await?;
         let merge = "select merge_participants($1, a.id, b.id) from participants a, participants b
             where a.org_id = $1 and b.org_id = $1 and a.merged_into is null and b.merged_into is null and a.id < b.id
             limit 1";

@@ -101,10 +101,13 @@ pub(super) async fn happen(scene: &mut Scene) -> Result<(), String> {
     grows(scene).await?;
     let encrypted = "select count(*) from pg_stat_ssl join pg_stat_activity using (pid)
         where ssl and application_name = 'rollcall' and datname = current_database()";
-    let encrypted: i64 = sqlx::query_scalar(encrypted).fetch_one(&mut superuser(scene).await).await.unwrap();
-    if encrypted == 0 {
-        return Err("the worker's connections are not encrypted".into());
-    }
+    // What grew may be the last of the replica before.
+    scene
+        .until("the worker's connections are encrypted", async || {
+            let count = sqlx::query_scalar::<_, i64>(encrypted).fetch_one(&mut superuser(scene).await).await;
+            count.unwrap() > 0
+        })
+        .await?;
 
     authority.certify(EXPIRED, folder, owner);
     change(scene, "select pg_reload_conf()").await;
