@@ -71,13 +71,15 @@ impl Intake {
     ///
     /// When the broker is away or a queue is not there.
     pub async fn open(settings: &settings::Broker, topology: &Topology, replica: &str) -> anyhow::Result<Self> {
-        let mut intake = Self::connect(settings, "rollcall consume").await?;
-        for (partition, queue) in topology.event_queues().enumerate() {
+        let queues: Vec<_> = topology.event_queues().collect();
+        let (mut intake, channels) =
+            Self::connect(settings, "rollcall consume", queues.len(), settings.prefetch).await?;
+        for (partition, (queue, channel)) in queues.into_iter().zip(channels).enumerate() {
             let mut arguments = FieldTable::default();
             arguments.insert("x-priority".into(), AMQPValue::LongInt(priority(replica, partition)));
             // Tells operators which replica it is.
             let tag = format!("{queue}@{replica}");
-            intake.consume(&queue, &tag, arguments, settings.prefetch).await?;
+            intake.consume(channel, &queue, &tag, arguments).await?;
         }
         Ok(intake)
     }
@@ -92,26 +94,39 @@ impl Intake {
         topology: &Topology,
         prefetch: u16,
     ) -> anyhow::Result<DeadIntake> {
-        let mut intake = Self::connect(settings, "rollcall archive").await?;
+        let (mut intake, channels) = Self::connect(settings, "rollcall archive", 1, prefetch).await?;
         let queue = topology.dead_queue();
-        intake.consume(&queue, &queue, FieldTable::default(), prefetch).await?;
+        for channel in channels {
+            intake.consume(channel, &queue, &queue, FieldTable::default()).await?;
+        }
         Ok(DeadIntake(intake))
     }
 
-    async fn connect(settings: &settings::Broker, name: &str) -> anyhow::Result<Self> {
+    /// A connection, and as many channels. All of them are there before anything is delivered: of a connection that
+    /// is cut meanwhile, a channel would be waited for in vain.
+    async fn connect(
+        settings: &settings::Broker,
+        name: &str,
+        count: usize,
+        prefetch: u16,
+    ) -> anyhow::Result<(Self, Vec<Channel>)> {
         let connection = broker::connect(settings, name).await?;
-        Ok(Self { connection, partitions: Vec::new(), deliveries: SelectAll::new() })
+        let opening = async {
+            let mut channels = Vec::new();
+            for _ in 0..count {
+                let channel = connection.create_channel().await?;
+                // Before consuming: lapin buffers without bound what the broker sends.
+                channel.basic_qos(prefetch, BasicQosOptions { global: false }).await?;
+                channels.push(channel);
+            }
+            lapin::Result::Ok(channels)
+        };
+        let channels = tokio::time::timeout(settings.connect_timeout, opening).await.context("opening channels")?;
+        let channels = channels.map_err(|error| anyhow!(describe(&error))).context("opening channels")?;
+        Ok((Self { connection, partitions: Vec::new(), deliveries: SelectAll::new() }, channels))
     }
 
-    async fn consume(&mut self, queue: &str, tag: &str, arguments: FieldTable, prefetch: u16) -> anyhow::Result<()> {
-        let opening = async {
-            let channel = self.connection.create_channel().await?;
-            // Before consuming: lapin buffers without bound what the broker sends.
-            channel.basic_qos(prefetch, BasicQosOptions { global: false }).await?;
-            Ok(channel)
-        };
-        let channel =
-            opening.await.map_err(|error: lapin::Error| anyhow!(describe(&error))).context("opening a channel")?;
+    async fn consume(&mut self, channel: Channel, queue: &str, tag: &str, arguments: FieldTable) -> anyhow::Result<()> {
         let starting = channel.basic_consume(queue.into(), tag.into(), BasicConsumeOptions::default(), arguments);
         let consumer = starting.await.map_err(|error| explain(&error))?;
         let partition = self.partitions.len();
