@@ -79,7 +79,7 @@ impl Intake {
             arguments.insert("x-priority".into(), AMQPValue::LongInt(priority(replica, partition)));
             // Tells operators which replica it is.
             let tag = format!("{queue}@{replica}");
-            intake.consume(channel, &queue, &tag, arguments).await?;
+            intake.consume(channel, &queue, &tag, arguments, settings.connect_timeout).await?;
         }
         Ok(intake)
     }
@@ -97,7 +97,7 @@ impl Intake {
         let (mut intake, channels) = Self::connect(settings, "rollcall archive", 1, prefetch).await?;
         let queue = topology.dead_queue();
         for channel in channels {
-            intake.consume(channel, &queue, &queue, FieldTable::default()).await?;
+            intake.consume(channel, &queue, &queue, FieldTable::default(), settings.connect_timeout).await?;
         }
         Ok(DeadIntake(intake))
     }
@@ -126,9 +126,17 @@ impl Intake {
         Ok((Self { connection, partitions: Vec::new(), deliveries: SelectAll::new() }, channels))
     }
 
-    async fn consume(&mut self, channel: Channel, queue: &str, tag: &str, arguments: FieldTable) -> anyhow::Result<()> {
+    async fn consume(
+        &mut self,
+        channel: Channel,
+        queue: &str,
+        tag: &str,
+        arguments: FieldTable,
+        patience: Duration,
+    ) -> anyhow::Result<()> {
         let starting = channel.basic_consume(queue.into(), tag.into(), BasicConsumeOptions::default(), arguments);
-        let consumer = starting.await.map_err(|error| explain(&error))?;
+        let consumer = tokio::time::timeout(patience, starting).await.context("starting to consume")?;
+        let consumer = consumer.map_err(|error| explain(&error))?;
         let partition = self.partitions.len();
         self.partitions.push(Partition { channel, queue: queue.to_owned(), consumer: consumer.tag().to_string() });
         // The stream must not be polled past its end, so the end becomes an item.
