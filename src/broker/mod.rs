@@ -17,3 +17,6 @@ pub use outbox::{Message, Notice, Outbox};
 pub use partitions::{Progress, PruneError, apply, prune};
 pub use publisher::{PublishError, Publisher, Unconfirmed};
 pub use topology::{OtherArguments, Topology, declare};
+
+/// A log filter's part that keeps the client for `RabbitMQ` silent: it would log every error a second time.
+pub const SILENT_CLIENT: &str = "lapin=off";

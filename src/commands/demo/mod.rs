@@ -162,7 +162,7 @@ fn start_replica(settings: &Settings, folder: &Path) -> anyhow::Result<Child> {
         .env("AMQP_URL", secret(&settings.broker.url))
         .env("ROLLCALL_BROKER__PREFIX", &settings.broker.prefix)
         .env("ROLLCALL_HTTP__LISTEN", "127.0.0.1:0")
-        .env("ROLLCALL_LOG__FILTER", "warn,lapin=off")
+        .env("ROLLCALL_LOG__FILTER", format!("warn,{}", broker::SILENT_CLIENT))
         .stdin(Stdio::null())
         // Ctrl-C is for the demo, which stops the replicas itself.
         .process_group(0)
