@@ -9,7 +9,7 @@ RUN cargo build --release --locked --bin rollcall && strip target/release/rollca
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=build /src/target/release/rollcall /usr/local/bin/rollcall
 # Headers nest as deep as a publisher likes, and the client reads them recursively on a thread of this stack.
-ENV RUST_MIN_STACK=67108864
+ENV RUST_MIN_STACK=67108864 MALLOC_ARENA_MAX=2
 USER nonroot
 ENTRYPOINT ["/usr/local/bin/rollcall"]
 CMD ["run"]

@@ -1,7 +1,13 @@
 //! The two limits, each in a process of its own: a consumer that only acks, and the worker's SQL without broker and
 //! decoding. They begin when a line comes in, tell by a line when they are done, and stay until they were measured.
 
-use std::{fs, path::Path};
+use std::{
+    collections::{HashMap, HashSet},
+    fs,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
 
 use anyhow::{Context as _, ensure};
 use futures_util::{StreamExt as _, stream::select_all};
@@ -11,14 +17,14 @@ use lapin::{
 };
 use rollcall::{
     apply::{Applied, Lane},
-    batch::Batcher,
-    broker::{self, Topology},
+    batch::{Batcher, Transaction},
+    broker::{self, Publisher, Topology},
     clock,
     decode::{Fact, Limits, decode},
     pipeline,
     settings::{Settings, Sources},
 };
-use tokio::{io::AsyncBufReadExt as _, task::JoinSet};
+use tokio::{io::AsyncBufReadExt as _, sync::Notify, task::JoinSet};
 use uuid::Uuid;
 
 use crate::options::Limit;
@@ -41,8 +47,9 @@ pub async fn run(limit: &Limit) -> anyhow::Result<()> {
         Limit::Sql { bodies, set } => {
             let settings = settings(set)?;
             let events = decode_all(bodies, &settings)?;
+            let partitions = find_partitions(&settings, events.iter().map(|(org, ..)| *org).collect()).await?;
             let end = begin().await?;
-            let transactions = apply_all(&settings, events).await?;
+            let transactions = apply_all(&settings, partitions, events).await?;
             end.wait(transactions).await
         }
     }
@@ -73,7 +80,7 @@ impl End {
     }
 }
 
-/// With the worker's prefetch, over one channel, as it consumes itself.
+/// With the worker's prefetch, over one channel.
 async fn ack_all(settings: &Settings, events: u64) -> anyhow::Result<()> {
     let prefetch = settings.broker.prefetch;
     let connection = broker::connect(&settings.broker, "ack-only limit").await?;
@@ -106,6 +113,33 @@ async fn ack_all(settings: &Settings, events: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Which partition the broker gives each organization: as uneven as it is for the worker.
+async fn find_partitions(settings: &Settings, orgs: HashSet<Uuid>) -> anyhow::Result<HashMap<Uuid, usize>> {
+    let topology = broker::declare(&settings.broker).await?;
+    let publisher = Publisher::open(&settings.broker).await?;
+    let mut unconfirmed = Vec::new();
+    for org in &orgs {
+        unconfirmed.push(publisher.send(&topology.events_exchange(), &org.to_string(), None, b"").await?);
+    }
+    for sent in unconfirmed {
+        sent.confirmed().await?;
+    }
+    publisher.close().await;
+
+    let connection = broker::connect(&settings.broker, "finding partitions").await?;
+    let channel = connection.create_channel().await?;
+    let mut found = HashMap::new();
+    for (partition, queue) in topology.event_queues().enumerate() {
+        let options = BasicGetOptions { no_ack: true };
+        while let Some(message) = channel.basic_get(queue.as_str().into(), options).await? {
+            found.insert(message.routing_key.as_str().parse()?, partition);
+        }
+    }
+    broker::close(connection).await;
+    ensure!(found.len() == orgs.len(), "{} of {} organizations have a partition", found.len(), orgs.len());
+    Ok(found)
+}
+
 fn decode_all(bodies: &Path, settings: &Settings) -> anyhow::Result<Vec<Event>> {
     let limits = Limits::from(&settings.limits);
     let now = clock::now();
@@ -119,20 +153,18 @@ fn decode_all(bodies: &Path, settings: &Settings) -> anyhow::Result<Vec<Event>> 
     Ok(events)
 }
 
-/// As the worker's writers do it, each with its share of what the prefetch allows always waiting for it. Returns the number of
-/// transactions.
-async fn apply_all(settings: &Settings, events: Vec<Event>) -> anyhow::Result<u64> {
-    let (writers, partitions) = (settings.database.writers, usize::from(settings.broker.partitions));
-    let waiting = usize::from(settings.broker.prefetch) * partitions / writers;
-    let mut parts: Vec<Vec<Event>> = (0..writers).map(|_| Vec::new()).collect();
-    for event in events {
-        parts[pipeline::writer_of(event.0, writers)].push(event);
-    }
+/// As the worker's writers do it, with all that the prefetch allows always waiting or being written. Returns the number
+/// of transactions.
+async fn apply_all(settings: &Settings, partitions: HashMap<Uuid, usize>, events: Vec<Event>) -> anyhow::Result<u64> {
+    let count = usize::from(settings.broker.partitions);
+    let batcher = Batcher::new(count, pipeline::size(settings));
+    let room = usize::from(settings.broker.prefetch) * count;
+    let writers = settings.database.writers;
+    let backlog = Backlog { batcher, partitions, events: events.into_iter(), room, idle: writers };
+    let backlog = Arc::new((Mutex::new(backlog), Notify::new()));
     let mut tasks = JoinSet::new();
-    for part in parts {
-        let lane = Lane::new(settings.database.clone());
-        let partition = move |org| pipeline::writer_of(org, writers * partitions) / writers;
-        tasks.spawn(apply_part(part, partition, Batcher::new(partitions, pipeline::size(settings)), lane, waiting));
+    for _ in 0..writers {
+        tasks.spawn(apply_some(Arc::clone(&backlog), Lane::new(settings.database.clone())));
     }
     let mut transactions = 0;
     while let Some(applied) = tasks.join_next().await {
@@ -141,29 +173,54 @@ async fn apply_all(settings: &Settings, events: Vec<Event>) -> anyhow::Result<u6
     Ok(transactions)
 }
 
-async fn apply_part(
-    events: Vec<Event>,
-    partition: impl Fn(Uuid) -> usize,
-    mut batcher: Batcher<Vec<Fact>>,
-    mut lane: Lane,
-    most_waiting: usize,
-) -> anyhow::Result<u64> {
-    let mut events = events.into_iter();
-    let (mut waiting, mut transactions) = (0, 0);
+/// What was not written yet.
+struct Backlog {
+    batcher: Batcher<Vec<Fact>>,
+    partitions: HashMap<Uuid, usize>,
+    events: std::vec::IntoIter<Event>,
+    /// How many more events a worker would get from the broker now.
+    room: usize,
+    /// Writers without a transaction.
+    idle: usize,
+}
+
+impl Backlog {
+    /// A transaction, or whether that was all.
+    fn take(&mut self) -> Result<Transaction<Vec<Fact>>, bool> {
+        for (org, facts, bytes) in self.events.by_ref().take(self.room) {
+            self.room -= 1;
+            self.batcher.push(self.partitions[&org], org, facts, bytes);
+        }
+        let taken = self.batcher.take(Instant::now(), self.idle);
+        self.idle -= usize::from(taken.is_some());
+        taken.ok_or(self.batcher.waiting() == 0)
+    }
+}
+
+async fn apply_some(backlog: Arc<(Mutex<Backlog>, Notify)>, mut lane: Lane) -> anyhow::Result<u64> {
+    let (backlog, released) = &*backlog;
+    let backlog = || backlog.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut transactions = 0;
     loop {
-        for (org, facts, bytes) in events.by_ref().take(most_waiting.max(1) - waiting) {
-            batcher.push(partition(org), org, facts, bytes);
-            waiting += 1;
-        }
-        let batches = batcher.take(std::time::Instant::now());
-        if batches.is_empty() {
-            return Ok(transactions);
-        }
+        let release = released.notified();
+        let taken = backlog().take();
+        let Transaction { batches, hold } = match taken {
+            Ok(transaction) => transaction,
+            Err(true) => break Ok(transactions),
+            Err(false) => {
+                release.await;
+                continue;
+            }
+        };
         transactions += 1;
-        waiting -= batches.iter().map(|batch| batch.events.len()).sum::<usize>();
         let facts: Vec<_> =
             batches.iter().flat_map(|batch| batch.events.iter().flatten().map(|fact| (batch.org, fact))).collect();
         let applied = lane.apply(&facts).await?;
         ensure!(applied == Applied::default(), "not applied: {applied:?}");
+        let mut backlog = backlog();
+        backlog.room += batches.iter().map(|batch| batch.events.len()).sum::<usize>();
+        backlog.idle += 1;
+        backlog.batcher.release(hold);
+        released.notify_waiters();
     }
 }

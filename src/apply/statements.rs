@@ -1,4 +1,7 @@
 //! The statements: a set of rows each, as arrays through `unnest`, one cached plan for any size.
+//!
+//! The arrays are sorted by key, and rows come in their order: `unnest` stands in a select list of its own, and all
+//! joins are nested loops. In `from`, each array would be copied row by row first, a twelfth of PostgreSQL's CPU time.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 

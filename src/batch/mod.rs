@@ -1,16 +1,20 @@
-//! Batch: events wait by organization until their writer is idle, and leave as many as fit.
+//! Batch: events wait in the order of their arrival until a writer is idle, and leave as many as fit, by organization.
 //!
 //! Pure: the clock is a parameter. There is no fixed waiting: at low load a batch holds one event, at high
-//! load it is full, because more arrives while the writer is busy. Partitions take turns, so that a transaction
-//! settles what was delivered together, of few organizations; within a partition organizations take turns, so that
-//! a noisy one cannot starve a quiet one. What waits is bounded by the prefetch.
+//! load it is full, because more arrives while the writers are busy. Partitions take turns, those first of which no
+//! transaction is open. What came first leaves first, so that it can be acked as one; but an organization has no more
+//! than its batch in a transaction, so that a noisy one cannot hold up a quiet one, and it is in one transaction at a
+//! time: two would wait for each other's rows. What waits is bounded by the prefetch.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     time::Instant,
 };
 
 use uuid::Uuid;
+
+/// Idle writers share what waits, but a transaction for fewer events than this costs more than it gains.
+const LEAST_SHARE: usize = 64;
 
 /// How much leaves at once.
 #[derive(Debug, Clone, Copy)]
@@ -28,7 +32,7 @@ pub struct Size {
 pub enum Trigger {
     /// No more events or bytes fit.
     Full,
-    /// The writer is idle, and this is all there is.
+    /// A writer is idle, and this is all there is.
     Idle,
     /// It was put off before.
     Again,
@@ -65,11 +69,21 @@ pub struct Batch<E> {
     pub events: Vec<E>,
 }
 
-#[derive(Debug)]
-struct Line<E> {
-    /// Each with the length of its body.
-    events: VecDeque<(E, usize)>,
-    not_before: Option<Instant>,
+/// What one transaction writes.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Transaction<E> {
+    /// Of each partition at most one of an organization.
+    pub batches: Vec<Batch<E>>,
+    /// What is open until it is done.
+    pub hold: Hold,
+}
+
+/// The organizations of a transaction, which nobody else gets until it is given back.
+#[derive(Debug, Default, PartialEq, Eq)]
+#[must_use = "organizations that are not given back wait for ever"]
+pub struct Hold {
+    orgs: HashSet<Uuid>,
+    partitions: Vec<usize>,
 }
 
 impl<E> Batch<E> {
@@ -80,121 +94,167 @@ impl<E> Batch<E> {
     }
 }
 
-/// What waits of one partition.
 #[derive(Debug)]
-struct Partition<E> {
-    lines: HashMap<Uuid, Line<E>>,
-    /// The organizations with events, next turn first; each once.
-    turns: VecDeque<Uuid>,
+struct Waiting<E> {
+    org: Uuid,
+    event: E,
+    /// The length of its body.
+    bytes: usize,
 }
 
-/// What waits for one writer.
+#[derive(Debug)]
+struct Partition<E> {
+    /// What came first is first.
+    line: VecDeque<Waiting<E>>,
+    /// Transactions with events of this partition.
+    open: usize,
+}
+
+/// What waits for the writers of a session.
 #[derive(Debug)]
 pub struct Batcher<E> {
     size: Size,
     partitions: Vec<Partition<E>>,
-    /// The partition that the next transaction begins with.
+    /// The partition that the next transaction begins with, if none is open of it.
     turn: usize,
+    /// The organizations of open transactions.
+    held: HashSet<Uuid>,
+    /// When organizations may leave again that were put off.
+    deferred: HashMap<Uuid, Instant>,
+    waiting: usize,
 }
 
 impl<E> Batcher<E> {
     /// Nothing waits.
     #[must_use]
     pub fn new(partitions: usize, size: Size) -> Self {
-        let partition = || Partition { lines: HashMap::new(), turns: VecDeque::new() };
-        Self { size, partitions: (0..partitions).map(|_| partition()).collect(), turn: 0 }
-    }
-
-    /// Whether nothing waits.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.partitions.iter().all(|partition| partition.turns.is_empty())
-    }
-
-    /// Adds an event behind those of its organization. There must be such a partition.
-    pub fn push(&mut self, partition: usize, org: Uuid, event: E, body_bytes: usize) {
-        self.partitions[partition].line(org).events.push_back((event, body_bytes));
-    }
-
-    /// Puts a batch back, to leave again no earlier than `not_before`; others pass it meanwhile.
-    pub fn defer(&mut self, batch: Batch<E>, not_before: Instant) {
-        let line = self.partitions[batch.partition].line(batch.org);
-        // The length no longer matters: what left as a batch once may leave as one again.
-        line.events.extend(batch.events.into_iter().map(|event| (event, 0)));
-        line.not_before = Some(not_before);
-    }
-
-    /// Takes the next transaction's batches, of each partition at most one of an organization. Empty if nothing waits
-    /// or all of it is deferred.
-    pub fn take(&mut self, now: Instant) -> Vec<Batch<E>> {
-        let mut batches = Vec::new();
-        let mut room = self.size.max_transaction_events;
-        let count = self.partitions.len();
-        for partition in (self.turn..count).chain(0..self.turn) {
-            self.partitions[partition].take(partition, now, self.size, &mut room, &mut batches);
+        let partition = || Partition { line: VecDeque::new(), open: 0 };
+        Self {
+            size,
+            partitions: (0..partitions).map(|_| partition()).collect(),
+            turn: 0,
+            held: HashSet::new(),
+            deferred: HashMap::new(),
+            waiting: 0,
         }
-        self.turn = (self.turn + 1) % count.max(1);
+    }
+
+    /// How many events wait.
+    #[must_use]
+    pub const fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// Adds an event behind all others. There must be such a partition.
+    pub fn push(&mut self, partition: usize, org: Uuid, event: E, body_bytes: usize) {
+        self.partitions[partition].line.push_back(Waiting { org, event, bytes: body_bytes });
+        self.waiting += 1;
+    }
+
+    /// Puts a batch back before all others, to leave again no earlier than `not_before`; others pass it meanwhile.
+    pub fn defer(&mut self, batch: Batch<E>, not_before: Instant) {
+        let Batch { partition, org, events, .. } = batch;
+        self.waiting += events.len();
+        for event in events.into_iter().rev() {
+            // The length no longer matters: what left as a batch once may leave as one again.
+            self.partitions[partition].line.push_front(Waiting { org, event, bytes: 0 });
+        }
+        self.deferred.insert(org, not_before);
+    }
+
+    /// Takes the next transaction, for one of the `idle` writers, who share what waits. `None` if nothing waits that is
+    /// neither deferred nor held.
+    pub fn take(&mut self, now: Instant, idle: usize) -> Option<Transaction<E>> {
+        let share = self.waiting.div_ceil(idle.max(1)).max(LEAST_SHARE);
+        let mut room = self.size.max_transaction_events.min(share);
+        let count = self.partitions.len();
+        let mut order: Vec<_> = (self.turn..count).chain(0..self.turn).collect();
+        order.sort_by_key(|partition| self.partitions[*partition].open);
+        let (mut batches, mut hold) = (Vec::new(), Hold::default());
+        for partition in order {
+            let taken = self.take_of(partition, now, &mut room);
+            if !taken.is_empty() {
+                self.partitions[partition].open += 1;
+                hold.partitions.push(partition);
+                batches.extend(taken);
+            }
+        }
+        let first = *hold.partitions.first()?;
+        self.turn = (first + 1) % count;
+        self.waiting -= batches.iter().map(|batch| batch.events.len()).sum::<usize>();
+        hold.orgs = batches.iter().map(|batch| batch.org).collect();
+        for org in &hold.orgs {
+            self.held.insert(*org);
+            if self.deferred.get(org).is_some_and(|time| *time <= now) {
+                self.deferred.remove(org);
+            }
+        }
+        Some(Transaction { batches, hold })
+    }
+
+    fn take_of(&mut self, partition: usize, now: Instant, room: &mut usize) -> Vec<Batch<E>> {
+        let Self { size, partitions, held, deferred, .. } = self;
+        let line = &mut partitions[partition].line;
+        let mut batches: Vec<Batch<E>> = Vec::new();
+        // Where an organization's batch is, and how many more bytes it takes.
+        let mut open: HashMap<Uuid, Option<(usize, usize)>> = HashMap::new();
+        let mut passed = VecDeque::new();
+        while *room > 0 {
+            let Some(waiting) = line.pop_front() else { break };
+            let org = waiting.org;
+            let place = open.entry(org).or_insert_with(|| {
+                let put_off = deferred.get(&org);
+                if held.contains(&org) || put_off.is_some_and(|time| *time > now) {
+                    return None;
+                }
+                let trigger = if put_off.is_some() { Trigger::Again } else { Trigger::Idle };
+                batches.push(Batch { partition, org, trigger, events: Vec::new() });
+                Some((batches.len() - 1, size.max_bytes))
+            });
+            let Some((at, bytes)) = place else {
+                passed.push_back(waiting);
+                continue;
+            };
+            let batch = &mut batches[*at];
+            let is_full = batch.events.len() >= size.max_events || waiting.bytes > *bytes && !batch.events.is_empty();
+            if is_full {
+                if batch.trigger == Trigger::Idle {
+                    batch.trigger = Trigger::Full;
+                }
+                // Nor may a shorter one pass it.
+                *place = None;
+                passed.push_back(waiting);
+                continue;
+            }
+            *bytes = bytes.saturating_sub(waiting.bytes);
+            batch.events.push(waiting.event);
+            *room -= 1;
+        }
+        if *room == 0 && !line.is_empty() {
+            for batch in batches.iter_mut().filter(|batch| batch.trigger == Trigger::Idle) {
+                batch.trigger = Trigger::Full;
+            }
+        }
+        passed.append(line);
+        *line = passed;
         batches
     }
 
-    /// When the first deferred batch may leave, if nothing may leave before.
+    /// Gives back what a transaction held.
+    pub fn release(&mut self, hold: Hold) {
+        for org in hold.orgs {
+            self.held.remove(&org);
+        }
+        for partition in hold.partitions {
+            self.partitions[partition].open -= 1;
+        }
+    }
+
+    /// When the first deferred organization may leave that nobody holds.
     #[must_use]
     pub fn next_due(&self) -> Option<Instant> {
-        self.partitions.iter().flat_map(|partition| partition.lines.values()).filter_map(|line| line.not_before).min()
-    }
-}
-
-impl<E> Partition<E> {
-    fn line(&mut self, org: Uuid) -> &mut Line<E> {
-        self.lines.entry(org).or_insert_with(|| {
-            self.turns.push_back(org);
-            Line { events: VecDeque::new(), not_before: None }
-        })
-    }
-
-    fn take(&mut self, partition: usize, now: Instant, size: Size, room: &mut usize, batches: &mut Vec<Batch<E>>) {
-        for _ in 0..self.turns.len() {
-            if *room == 0 {
-                break;
-            }
-            let Some(org) = self.turns.pop_front() else { break };
-            let Some(line) = self.lines.get_mut(&org) else { continue };
-            if line.not_before.is_some_and(|time| time > now) {
-                self.turns.push_back(org);
-                continue;
-            }
-            let was_deferred = line.not_before.take().is_some();
-            let events = line.take((*room).min(size.max_events), size.max_bytes);
-            *room -= events.len();
-            let is_all = line.events.is_empty();
-            if is_all {
-                self.lines.remove(&org);
-            } else {
-                self.turns.push_back(org);
-            }
-            let trigger = match (was_deferred, is_all) {
-                (true, _) => Trigger::Again,
-                (false, true) => Trigger::Idle,
-                (false, false) => Trigger::Full,
-            };
-            batches.push(Batch { partition, org, trigger, events });
-        }
-    }
-}
-
-impl<E> Line<E> {
-    fn take(&mut self, max_events: usize, max_bytes: usize) -> Vec<E> {
-        let mut events = Vec::with_capacity(max_events.min(self.events.len()));
-        let mut bytes = 0_usize;
-        while events.len() < max_events {
-            let Some(&(_, length)) = self.events.front() else { break };
-            bytes = bytes.saturating_add(length);
-            if bytes > max_bytes && !events.is_empty() {
-                break;
-            }
-            events.extend(self.events.pop_front().map(|(event, _)| event));
-        }
-        events
+        let free = self.deferred.iter().filter(|(org, _)| !self.held.contains(org));
+        free.map(|(_, time)| *time).min()
     }
 }
 
@@ -216,12 +276,19 @@ mod tests {
         Batch { partition: 0, org, trigger, events }
     }
 
+    /// What the next transaction of the only idle writer holds, which is done at once.
+    fn take<E>(batcher: &mut Batcher<E>, now: Instant) -> Vec<Batch<E>> {
+        let Some(Transaction { batches, hold }) = batcher.take(now, 1) else { return Vec::new() };
+        batcher.release(hold);
+        batches
+    }
+
     #[test]
     fn a_quiet_organization_leaves_with_the_first_transaction() {
         let mut batcher = Batcher::new(1, SIZE);
         (0..100).for_each(|event| batcher.push(0, org(1), event, 1));
         batcher.push(0, org(2), 100, 1);
-        let batches = batcher.take(Instant::now());
+        let batches = take(&mut batcher, Instant::now());
         assert_eq!(batches, [batch(org(1), Trigger::Full, vec![0, 1, 2]), batch(org(2), Trigger::Idle, vec![100])]);
     }
 
@@ -233,7 +300,7 @@ mod tests {
         }
         let mut seen = Vec::new();
         for _ in 0..3 {
-            seen.extend(batcher.take(Instant::now()).into_iter().map(|batch| batch.org));
+            seen.extend(take(&mut batcher, Instant::now()).into_iter().map(|batch| batch.org));
         }
         assert!([0, 1, 2].iter().all(|number| seen.contains(&org(*number))), "{seen:?}");
     }
@@ -244,7 +311,8 @@ mod tests {
         batcher.push(0, org(1), 'a', 60);
         batcher.push(0, org(1), 'b', 60);
         batcher.push(0, org(1), 'c', 1_000);
-        let mut taken = || batcher.take(Instant::now()).into_iter().flat_map(|batch| batch.events).collect::<String>();
+        let mut taken =
+            || take(&mut batcher, Instant::now()).into_iter().flat_map(|batch| batch.events).collect::<String>();
         assert_eq!([taken(), taken(), taken(), taken()], ["a", "b", "c", ""]);
     }
 
@@ -254,11 +322,11 @@ mod tests {
         let mut batcher = Batcher::new(1, SIZE);
         batcher.defer(batch(org(1), Trigger::Idle, vec![1]), now + Duration::from_secs(1));
         batcher.push(0, org(2), 2, 1);
-        assert_eq!(batcher.take(now), [batch(org(2), Trigger::Idle, vec![2])]);
-        assert_eq!(batcher.take(now), []);
+        assert_eq!(take(&mut batcher, now), [batch(org(2), Trigger::Idle, vec![2])]);
+        assert_eq!(take(&mut batcher, now), []);
         assert_eq!(batcher.next_due(), Some(now + Duration::from_secs(1)));
-        assert_eq!(batcher.take(now + Duration::from_secs(1)), [batch(org(1), Trigger::Again, vec![1])]);
-        assert!(batcher.is_empty());
+        assert_eq!(take(&mut batcher, now + Duration::from_secs(1)), [batch(org(1), Trigger::Again, vec![1])]);
+        assert_eq!(batcher.waiting(), 0);
     }
 
     #[test]
@@ -268,22 +336,74 @@ mod tests {
             batcher.push(partition, org(1), partition, 1);
         }
         let mut taken = || -> Vec<_> {
-            batcher.take(Instant::now()).into_iter().map(|batch| (batch.partition, batch.events.len())).collect()
+            let batches = take(&mut batcher, Instant::now());
+            batches.into_iter().map(|batch| (batch.partition, batch.events.len())).collect()
         };
         assert_eq!([taken(), taken()], [vec![(0, 3), (2, 2)], vec![(2, 1), (0, 1)]]);
     }
 
+    #[test]
+    fn a_partition_without_an_open_transaction_comes_first() {
+        let mut batcher = Batcher::new(2, SIZE);
+        (0..6).for_each(|number| batcher.push(0, org(number), number, 1));
+        batcher.push(1, org(6), 6, 1);
+        let mut partitions = || -> Vec<_> {
+            let taken = batcher.take(Instant::now(), 1).map(|taken| taken.batches).unwrap_or_default();
+            taken.into_iter().map(|batch| batch.partition).collect()
+        };
+        assert_eq!([partitions(), partitions()], [vec![0; 5], vec![1, 0]]);
+    }
+
+    #[test]
+    fn an_organization_is_in_one_transaction_at_a_time() {
+        let now = Instant::now();
+        let mut batcher = Batcher::new(2, SIZE);
+        (0..4).for_each(|event| batcher.push(0, org(1), event, 1));
+        batcher.push(1, org(1), 4, 1);
+        batcher.push(0, org(2), 5, 1);
+        let first = batcher.take(now, 1).unwrap();
+        assert_eq!(first.batches.len(), 3, "{first:?}");
+        batcher.defer(batch(org(1), Trigger::Idle, vec![6]), now);
+        assert_eq!(batcher.take(now, 1), None);
+        assert_eq!(batcher.next_due(), None, "nobody should wake up for what is held");
+        batcher.release(first.hold);
+        assert_eq!(batcher.next_due(), Some(now));
+        assert_eq!(take(&mut batcher, now), [batch(org(1), Trigger::Again, vec![6, 3])]);
+    }
+
+    #[test]
+    fn idle_writers_share_what_waits() {
+        let size = Size { max_events: 1000, max_bytes: 1000, max_transaction_events: 1000 };
+        let mut batcher = Batcher::new(1, size);
+        (0..200).for_each(|event| batcher.push(0, org(event), event, 1));
+        let mut taken = |idle| batcher.take(Instant::now(), idle).map_or(0, |taken| taken.batches.len());
+        assert_eq!([taken(2), taken(1), taken(1)], [100, 100, 0]);
+        (1..=LEAST_SHARE).for_each(|event| batcher.push(0, Uuid::from_u128(event as u128), 0, 1));
+        let few = batcher.take(Instant::now(), 9).map_or(0, |taken| taken.batches.len());
+        assert_eq!(few, LEAST_SHARE, "too few to share");
+    }
+
     proptest! {
         #[test]
-        fn every_event_leaves_once_within_the_bounds(pushed in prop::collection::vec((0_usize..3, 0_u8..6, 0_usize..80), 0..200)) {
+        fn every_event_leaves_once_within_the_bounds(
+            pushed in prop::collection::vec((0_usize..3, 0_u8..6, 0_usize..80), 0..200), idle in 1_usize..4, open in 0_usize..4,
+        ) {
             let mut batcher = Batcher::new(3, SIZE);
             for (event, &(partition, number, bytes)) in pushed.iter().enumerate() {
                 batcher.push(partition, org(number), event, bytes);
             }
-            let mut left = Vec::new();
-            while !batcher.is_empty() {
-                let batches = batcher.take(Instant::now());
-                prop_assert!(!batches.is_empty());
+            prop_assert_eq!(batcher.waiting(), pushed.len());
+            let (mut left, mut holds) = (Vec::new(), VecDeque::new());
+            while batcher.waiting() > 0 || !holds.is_empty() {
+                let taken = batcher.take(Instant::now(), idle);
+                prop_assert!(taken.is_some() || !holds.is_empty());
+                if taken.is_none() || holds.len() >= open {
+                    holds.pop_front().into_iter().for_each(|(hold, _)| batcher.release(hold));
+                }
+                let Some(Transaction { batches, hold }) = taken else { continue };
+                let orgs: HashSet<_> = batches.iter().map(|batch| batch.org).collect();
+                prop_assert!(holds.iter().all(|(_, held): &(Hold, HashSet<Uuid>)| orgs.is_disjoint(held)));
+                holds.push_back((hold, orgs));
                 prop_assert!(batches.iter().map(|batch| batch.events.len()).sum::<usize>() <= SIZE.max_transaction_events);
                 for batch in batches {
                     prop_assert!((1..=SIZE.max_events).contains(&batch.events.len()));

@@ -1,12 +1,14 @@
-use std::time::Duration;
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    task::{Context as Task, Poll},
+    time::Duration,
+};
 
 use anyhow::{Context as _, anyhow, bail};
-use futures_util::{
-    StreamExt as _,
-    stream::{self, BoxStream, SelectAll},
-};
+use futures_util::Stream as _;
 use lapin::{
-    Channel, Connection, ErrorKind,
+    Channel, Connection, Consumer, ErrorKind,
     options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicQosOptions},
     protocol::{AMQPErrorKind, AMQPHardError},
     types::{AMQPValue, FieldTable},
@@ -25,6 +27,8 @@ use crate::{
 /// Acks that are sent before their queues' logs are waited for: half of what a channel of the broker has under
 /// way to a quorum queue. Of 100 at once, 35 counted when the disk was slow.
 const ACK_GROUP: usize = 16;
+/// Deliveries of one partition after which the others are looked at.
+const MOST_IN_A_ROW: usize = 64;
 /// How long the broker may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
 
@@ -47,21 +51,25 @@ pub struct Delivery {
     pub delivery_count: u64,
 }
 
-/// A delivery and its partition, or the end of a partition.
-type Arrival = Option<(usize, lapin::Result<lapin::message::Delivery>)>;
+/// A delivery and its partition, or the end of that partition.
+type Arrival = (usize, Option<lapin::Result<lapin::message::Delivery>>);
 
 /// A connection that only consumes and acks, never publishes. The first error ends it.
 pub struct Intake {
     connection: Connection,
     partitions: Vec<Partition>,
-    deliveries: SelectAll<BoxStream<'static, Arrival>>,
+    /// The partition that is looked at first, and how many deliveries it had in a row.
+    turn: usize,
+    in_a_row: usize,
 }
 
 /// A queue and the channel that consumes from it.
 struct Partition {
     channel: Channel,
     queue: String,
-    consumer: String,
+    tag: String,
+    /// `None` when it has ended, since it must not be polled then.
+    consumer: Option<Consumer>,
 }
 
 impl Intake {
@@ -123,7 +131,7 @@ impl Intake {
         };
         let channels = tokio::time::timeout(settings.connect_timeout, opening).await.context("opening channels")?;
         let channels = channels.map_err(|error| anyhow!(describe(&error))).context("opening channels")?;
-        Ok((Self { connection, partitions: Vec::new(), deliveries: SelectAll::new() }, channels))
+        Ok((Self { connection, partitions: Vec::new(), turn: 0, in_a_row: 0 }, channels))
     }
 
     async fn consume(
@@ -137,11 +145,8 @@ impl Intake {
         let starting = channel.basic_consume(queue.into(), tag.into(), BasicConsumeOptions::default(), arguments);
         let consumer = tokio::time::timeout(patience, starting).await.context("starting to consume")?;
         let consumer = consumer.map_err(|error| explain(&error))?;
-        let partition = self.partitions.len();
-        self.partitions.push(Partition { channel, queue: queue.to_owned(), consumer: consumer.tag().to_string() });
-        // The stream must not be polled past its end, so the end becomes an item.
-        let arrivals = consumer.map(move |delivery| Some((partition, delivery)));
-        self.deliveries.push(arrivals.chain(stream::iter([None])).boxed());
+        let tag = consumer.tag().to_string();
+        self.partitions.push(Partition { channel, queue: queue.to_owned(), tag, consumer: Some(consumer) });
         Ok(())
     }
 
@@ -157,12 +162,43 @@ impl Intake {
     }
 
     async fn next_message(&mut self) -> anyhow::Result<(usize, lapin::message::Delivery)> {
-        match self.deliveries.next().await {
-            Some(Some((partition, Ok(delivery)))) => Ok((partition, delivery)),
-            Some(Some((_, Err(error)))) => Err(explain(&error)),
-            Some(None) if is_on(Bug::EndUnnoticed) => std::future::pending().await,
-            Some(None) | None => bail!("the broker cancelled a consumer: was a queue deleted?"),
+        match self.arrival().await {
+            Some((partition, Some(Ok(delivery)))) => Ok((partition, delivery)),
+            Some((_, Some(Err(error)))) => Err(explain(&error)),
+            Some((_, None)) if is_on(Bug::EndUnnoticed) => std::future::pending().await,
+            Some((_, None)) | None => bail!("the broker cancelled a consumer: was a queue deleted?"),
         }
+    }
+
+    /// `None` when all partitions have ended.
+    async fn arrival(&mut self) -> Option<Arrival> {
+        poll_fn(|task| self.poll_arrival(task)).await
+    }
+
+    /// Stays with a partition while more of it is there, but not for ever.
+    fn poll_arrival(&mut self, task: &mut Task<'_>) -> Poll<Option<Arrival>> {
+        let count = self.partitions.len();
+        let mut is_over = true;
+        // Once more for the first, which may have been passed over.
+        for _ in 0..=count {
+            let at = self.turn;
+            let Some(partition) = self.partitions.get_mut(at) else { break };
+            if let Some(consumer) = &mut partition.consumer {
+                if self.in_a_row < MOST_IN_A_ROW
+                    && let Poll::Ready(arrived) = Pin::new(consumer).poll_next(task)
+                {
+                    if arrived.is_none() {
+                        partition.consumer = None;
+                    }
+                    self.in_a_row += 1;
+                    return Poll::Ready(Some((at, arrived)));
+                }
+                is_over = false;
+            }
+            self.turn = (at + 1) % count;
+            self.in_a_row = 0;
+        }
+        if is_over { Poll::Ready(None) } else { Poll::Pending }
     }
 
     fn read(partition: usize, delivery: lapin::message::Delivery) -> Delivery {
@@ -191,19 +227,19 @@ impl Intake {
     /// What the broker had sent before it was told to send nothing more; `None` when that is all.
     pub async fn next_left(&mut self) -> Option<Delivery> {
         loop {
-            match self.deliveries.next().await? {
-                Some((partition, Ok(delivery))) => return Some(Self::read(partition, delivery)),
-                // The end of one partition; the others may hold more.
-                None => {}
-                Some((_, Err(_))) => return None,
+            match self.arrival().await? {
+                (partition, Some(Ok(delivery))) => return Some(Self::read(partition, delivery)),
+                // The others may hold more.
+                (_, None) => {}
+                (_, Some(Err(_))) => return None,
             }
         }
     }
 
     /// Asks the broker to send nothing more.
     pub async fn cancel(&mut self) {
-        for Partition { channel, consumer, .. } in &self.partitions {
-            let cancelled = channel.basic_cancel(consumer.as_str().into(), BasicCancelOptions::default()).await;
+        for Partition { channel, tag, .. } in &self.partitions {
+            let cancelled = channel.basic_cancel(tag.as_str().into(), BasicCancelOptions::default()).await;
             if let Err(error) = cancelled {
                 tracing::debug!(error = describe(&error), "cancelling a consumer");
             }

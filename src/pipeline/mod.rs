@@ -4,6 +4,7 @@
 //! consume -> decode -> batch -> plan -> apply -> settle
 //! ```
 
+mod queue;
 mod router;
 mod session;
 mod suspects;
@@ -23,7 +24,6 @@ use crate::{
     settings::Settings,
     status::Status,
 };
-pub use router::writer_of;
 pub use session::size;
 
 /// What all sessions of a process share.

@@ -13,18 +13,19 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Worker,
-    router::{Writers, route},
+    queue::{Entry, queue},
+    router::route,
     suspects::{Suspects, Taken, Turn},
     ticket::{Decoded, Settlement, Share},
     writer::Writer,
 };
 use crate::{
     apply::Lane,
-    batch::{Batcher, Size},
+    batch::Size,
     broker::Topology,
     clock,
     consume::{Delivery, Intake, priority},
-    decode::{Limits, Reason, Refusal, Seconds, decode},
+    decode::{Limits, Reason, Refusal, decode},
     failure::Died,
     metrics::{Deliveries, Metrics},
     retry::Backoff,
@@ -55,15 +56,23 @@ impl Outlet {
     pub(super) async fn settle(&self, settlements: impl IntoIterator<Item = Settlement>) {
         let mut receipts = Vec::new();
         let now = clock::now_ms();
+        // Counted here and told once: several threads share the metrics.
+        let publish_to_commit = self.status.metrics.publish_to_commit.local();
+        let telegram_to_commit = self.status.metrics.telegram_to_commit.local();
         for settlement in settlements {
             match settlement {
                 Settlement::Ack { receipt, published_at, at } => {
-                    self.note_lag(now, published_at, at);
+                    if let Some(lag) = published_at.and_then(|published_at| now.checked_sub(published_at)) {
+                        publish_to_commit.observe(seconds(lag.max(0)));
+                    }
+                    telegram_to_commit.observe(seconds((now - at * 1000).max(0)).floor());
                     receipts.push(receipt);
                 }
                 Settlement::Refuse(refused) => self.refuse(refused).await,
             }
         }
+        publish_to_commit.flush();
+        telegram_to_commit.flush();
         self.send(Outcome::Applied, receipts).await;
     }
 
@@ -72,15 +81,6 @@ impl Outlet {
             // Both channels close only when the session is over, and the broker delivers again.
             let _ = self.settled.send(Settled { outcome, receipts }).await;
         }
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "a time, far below 2^53")]
-    fn note_lag(&self, now: clock::Milliseconds, published_at: Option<clock::Milliseconds>, at: Seconds) {
-        let metrics = &self.status.metrics;
-        if let Some(lag) = published_at.and_then(|published_at| now.checked_sub(published_at)) {
-            metrics.publish_to_commit.observe(lag.max(0) as f64 / 1000.0);
-        }
-        metrics.telegram_to_commit.observe((now / 1000 - at).max(0) as f64);
     }
 
     pub(super) async fn refuse(&self, refused: Refused) {
@@ -94,6 +94,11 @@ impl Outlet {
             () = self.abandon.cancelled() => None,
         }
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a time, far below 2^53")]
+const fn seconds(time: clock::Milliseconds) -> f64 {
+    time as f64 / 1000.0
 }
 
 /// Why a session ended without an error.
@@ -114,9 +119,8 @@ pub(super) async fn run(worker: &Worker, topology: Topology, stop: &Cancellation
     // Each message holds at least one unsettled delivery, of which there are `held`: these two never fill.
     let (settled, settlements) = mpsc::channel(held);
     let (refused, letters) = mpsc::channel(held);
-    // Bare updates multiply by their organizations: these may fill, which pauses the intake.
-    let (inboxes, writer_inboxes): (Vec<_>, Vec<_>) =
-        (0..settings.database.writers).map(|_| mpsc::channel(held)).unzip();
+    // Bare updates multiply by their organizations: this may fill, which pauses the intake.
+    let (entry, exits) = queue(partitions, size(settings), held, settings.database.writers);
     let (bare, router_inbox) = mpsc::channel(held);
 
     let abandon = over.child_token();
@@ -128,24 +132,13 @@ pub(super) async fn run(worker: &Worker, topology: Topology, stop: &Cancellation
         abandon: abandon.clone(),
     };
     let mut tasks = JoinSet::new();
-    for inbox in writer_inboxes {
+    for exit in exits {
         let lane = Lane::new(settings.database.clone());
         let backoff = Backoff::new(&settings.retry);
-        tasks.spawn(
-            Writer::new(
-                inbox,
-                Batcher::new(partitions, size(settings)),
-                lane,
-                outlet.clone(),
-                backoff,
-                settings.limits.max_attempts,
-            )
-            .run(),
-        );
+        tasks.spawn(Writer::new(exit, lane, outlet.clone(), backoff, settings.limits.max_attempts).run());
     }
-    let writers = Writers(inboxes);
     let lane = Lane::new(settings.database.clone());
-    tasks.spawn(route(router_inbox, lane, writers.clone(), outlet.clone(), Backoff::new(&settings.retry)));
+    tasks.spawn(route(router_inbox, lane, entry.clone(), outlet.clone(), Backoff::new(&settings.retry)));
     let posting = (Arc::clone(&worker.settings), topology, abandon.clone(), Arc::clone(&worker.status));
     tasks.spawn(async move {
         let (settings, topology, abandon, status) = posting;
@@ -159,7 +152,7 @@ pub(super) async fn run(worker: &Worker, topology: Topology, stop: &Cancellation
         suspects: Suspects::default(),
         ledger: Ledger::new(partitions, max_stuck(prefetch), worker.status.metrics.in_flight.clone()),
         settlements,
-        writers,
+        entry,
         bare,
         outlet,
         limits: Limits::from(&settings.limits),
@@ -187,7 +180,7 @@ struct Session<'a> {
     suspects: Suspects,
     ledger: Ledger,
     settlements: mpsc::Receiver<Settled>,
-    writers: Writers,
+    entry: Entry,
     bare: mpsc::Sender<Decoded>,
     outlet: Outlet,
     limits: Limits,
@@ -209,10 +202,10 @@ impl Session<'_> {
         if consumed.is_err() {
             over.cancel();
         }
-        let Self { worker, mut intake, mut ledger, mut settlements, writers, bare, outlet, suspects, .. } = self;
+        let Self { worker, mut intake, mut ledger, mut settlements, entry, bare, outlet, suspects, .. } = self;
         let metrics = &worker.status.metrics;
         // Without these each stage ends when it has finished what it holds, and the next one after it.
-        drop((writers, bare, outlet, suspects));
+        drop((entry, bare, outlet, suspects));
         let mut outcome = consumed;
         while let Some(settled) = settlements.recv().await {
             count(metrics, &settled);
@@ -343,7 +336,7 @@ impl Session<'_> {
                 match org {
                     Some(org) => {
                         for share in Share::split(decoded, 1) {
-                            self.writers.send(org, share).await;
+                            self.entry.send(org, share).await;
                         }
                     }
                     // Closed only when the session is over.

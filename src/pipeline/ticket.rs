@@ -24,12 +24,18 @@ pub(super) struct Decoded {
 #[derive(Debug)]
 #[must_use = "a share that is dropped leaves its delivery unsettled"]
 pub(super) struct Share {
-    event: Arc<Event>,
+    shared: Arc<Shared>,
     pub(super) partition: usize,
-    ticket: Arc<Mutex<Ticket>>,
     pub(super) body_bytes: usize,
     /// Tries that failed for an unknown reason.
     pub(super) attempts: u32,
+}
+
+#[derive(Debug)]
+struct Shared {
+    event: Event,
+    published_at: Option<Milliseconds>,
+    ticket: Mutex<Ticket>,
 }
 
 #[derive(Debug)]
@@ -37,7 +43,6 @@ struct Ticket {
     open_shares: usize,
     letter: Letter,
     receipt: Option<Receipt>,
-    published_at: Option<Milliseconds>,
     refusal: Option<Refusal>,
 }
 
@@ -55,20 +60,17 @@ pub(super) enum Settlement {
 
 impl Share {
     /// As many shares of an event as it has organizations, at least one.
-    pub(super) fn split(decoded: Decoded, count: usize) -> Vec<Self> {
+    pub(super) fn split(decoded: Decoded, count: usize) -> impl Iterator<Item = Self> {
         let Decoded { event, letter, mut receipt, published_at } = decoded;
         receipt.kind = event.kind();
-        let event = Arc::new(event);
         let (partition, body_bytes) = (receipt.partition, letter.body.len());
-        let ticket = Ticket { open_shares: count, letter, receipt: Some(receipt), published_at, refusal: None };
-        let ticket = Arc::new(Mutex::new(ticket));
-        let share =
-            || Self { event: Arc::clone(&event), partition, ticket: Arc::clone(&ticket), body_bytes, attempts: 0 };
-        (0..count).map(|_| share()).collect()
+        let ticket = Mutex::new(Ticket { open_shares: count, letter, receipt: Some(receipt), refusal: None });
+        let shared = Arc::new(Shared { event, published_at, ticket });
+        std::iter::repeat_n(shared, count).map(move |shared| Self { shared, partition, body_bytes, attempts: 0 })
     }
 
     pub(super) fn event(&self) -> &Event {
-        &self.event
+        &self.shared.event
     }
 
     /// The rows are committed. Returns how the delivery ends if this was its last share.
@@ -83,7 +85,8 @@ impl Share {
     }
 
     fn close(self, refusal: Option<Refusal>) -> Option<Settlement> {
-        let mut ticket = self.ticket.lock().unwrap_or_else(PoisonError::into_inner);
+        let Shared { event, published_at, ticket } = &*self.shared;
+        let mut ticket = ticket.lock().unwrap_or_else(PoisonError::into_inner);
         ticket.open_shares -= 1;
         ticket.refusal = ticket.refusal.take().or(refusal);
         if ticket.open_shares > 0 {
@@ -92,8 +95,8 @@ impl Share {
         let receipt = ticket.receipt.take()?;
         Some(match ticket.refusal.take() {
             None => {
-                let at = self.event.facts.iter().map(|fact| fact.version.at).max().unwrap_or_default();
-                Settlement::Ack { receipt, published_at: ticket.published_at, at }
+                let at = event.facts.iter().map(|fact| fact.version.at).max().unwrap_or_default();
+                Settlement::Ack { receipt, published_at: *published_at, at }
             }
             Some(refusal) => {
                 let letter = mem::replace(&mut ticket.letter, Letter { body: Vec::new(), routing_key: String::new() });
@@ -112,7 +115,7 @@ mod tests {
         let letter = Letter { body: b"body".to_vec(), routing_key: "key".into() };
         let receipt = Ledger::new(1, 1, Metrics::new().in_flight).enter(0, 1).unwrap();
         let event = Event { org: None, facts: Vec::new() };
-        Share::split(Decoded { event, letter, receipt, published_at: None }, count)
+        Share::split(Decoded { event, letter, receipt, published_at: None }, count).collect()
     }
 
     #[test]

@@ -1,14 +1,13 @@
-//! A writer: takes the batches of its organizations, applies them, and sees to those that fail.
+//! A writer: takes what waits, applies it, and sees to what fails.
 
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::{session::Outlet, ticket::Share};
+use super::{queue::Exit, session::Outlet, ticket::Share};
 use crate::{
     apply::{Applied, Lane},
-    batch::{Batch, Batcher, Trigger},
+    batch::{Batch, Transaction, Trigger},
     database::Fault,
     decode::{Culprit, Fact, Reason, Refusal},
     metrics::Cause,
@@ -20,8 +19,7 @@ use crate::{
 const BUSY_WAIT: Duration = Duration::from_millis(50);
 
 pub(super) struct Writer {
-    inbox: mpsc::Receiver<(Uuid, Share)>,
-    batcher: Batcher<Share>,
+    queue: Exit,
     lane: Lane,
     outlet: Outlet,
     backoff: Backoff,
@@ -32,45 +30,18 @@ pub(super) struct Writer {
 struct Abandoned;
 
 impl Writer {
-    pub(super) fn new(
-        inbox: mpsc::Receiver<(Uuid, Share)>,
-        batcher: Batcher<Share>,
-        lane: Lane,
-        outlet: Outlet,
-        backoff: Backoff,
-        max_attempts: u32,
-    ) -> Self {
-        Self { inbox, batcher, lane, outlet, backoff, max_attempts }
+    pub(super) const fn new(queue: Exit, lane: Lane, outlet: Outlet, backoff: Backoff, max_attempts: u32) -> Self {
+        Self { queue, lane, outlet, backoff, max_attempts }
     }
 
-    /// Writes until the inbox is closed and empty.
+    /// Writes until nothing more comes and nothing waits.
     pub(super) async fn run(mut self) {
-        let mut is_open = true;
-        while is_open || !self.batcher.is_empty() {
-            while let Ok((org, share)) = self.inbox.try_recv() {
-                self.push(org, share);
-            }
-            let batches = self.batcher.take(Instant::now());
-            if batches.is_empty() {
-                let due = self.batcher.next_due().unwrap_or_else(|| Instant::now() + Duration::from_hours(1));
-                tokio::select! {
-                    received = self.inbox.recv(), if is_open => match received {
-                        Some((org, share)) => self.push(org, share),
-                        None => is_open = false,
-                    },
-                    () = tokio::time::sleep_until(due.into()) => {}
-                    () = self.outlet.abandon.cancelled(), if !is_open => break,
-                    () = self.outlet.over.cancelled() => break,
-                }
-            } else if self.apply(batches).await.is_err() || self.outlet.over.is_cancelled() {
+        while let Some(Transaction { batches, hold }) = self.queue.take(&self.outlet.over, &self.outlet.abandon).await {
+            if self.apply(batches).await.is_err() || self.outlet.over.is_cancelled() {
                 break;
             }
+            self.queue.release(hold);
         }
-    }
-
-    fn push(&mut self, org: Uuid, share: Share) {
-        let (partition, bytes) = (share.partition, share.body_bytes);
-        self.batcher.push(partition, org, share, bytes);
     }
 
     /// Applies batches in one transaction, and in smaller ones where that fails, until each event is
@@ -85,7 +56,7 @@ impl Writer {
                     for batch in batches {
                         if applied.busy.contains(&batch.org) {
                             self.outlet.status.metrics.retries.inc(Cause::Merge);
-                            self.batcher.defer(batch, Instant::now() + BUSY_WAIT);
+                            self.queue.defer(batch, Instant::now() + BUSY_WAIT);
                         } else if applied.unknown.contains(&batch.org) {
                             let refusal = Refusal::unknown_org(batch.org);
                             self.refuse(batch, &refusal).await;
@@ -159,7 +130,7 @@ impl Writer {
         }
         let Some(mut batch) = batches.pop() else { return };
         if let Fault::Conflict(_) = fault {
-            self.batcher.defer(batch, Instant::now() + BUSY_WAIT);
+            self.queue.defer(batch, Instant::now() + BUSY_WAIT);
         } else if batch.events.len() > 1 {
             let second = batch.events.split_off(batch.events.len() / 2);
             transactions.push(vec![Batch { events: second, ..batch.like(Trigger::Split) }]);
@@ -180,7 +151,7 @@ impl Writer {
                 share.attempts
             });
             if attempts < self.max_attempts {
-                self.batcher.defer(batch, Instant::now() + self.backoff.next_wait());
+                self.queue.defer(batch, Instant::now() + self.backoff.next_wait());
             } else {
                 let detail = format!("failed {attempts} times: {fault}");
                 let culprit = fault.rejection().map(Culprit::from).unwrap_or_default();

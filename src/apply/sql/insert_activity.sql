@@ -7,11 +7,14 @@ with fresh as (
     select n.org_id, n.tg_chat_id, n.event_type, n.source_id, n.tg_user_id, n.participant_id, to_timestamp(n.occurred_at),
            to_timestamp(n.edited_at), n.thread_id, n.reply_to, n.media_type, n.message_text, n.chars, n.links, n.mentions,
            to_timestamp(n.content_at), n.content_update_id
-    from unnest($1::uuid[], $2::bigint[], $3::text[], $4::bigint[], $5::bigint[], $6::uuid[], $7::bigint[], $8::bigint[], $9::bigint[],
-                $10::bigint[], $11::text[], $12::text[], $13::int[], $14::int[], $15::int[], $16::bigint[], $17::bigint[]) with ordinality
-        as n (org_id, tg_chat_id, event_type, source_id, tg_user_id, participant_id, occurred_at, edited_at, thread_id, reply_to,
-              media_type, message_text, chars, links, mentions, content_at, content_update_id, position)
-    order by n.position
+    from (
+        select unnest($1::uuid[]) as org_id, unnest($2::bigint[]) as tg_chat_id, unnest($3::text[]) as event_type,
+               unnest($4::bigint[]) as source_id, unnest($5::bigint[]) as tg_user_id, unnest($6::uuid[]) as participant_id,
+               unnest($7::bigint[]) as occurred_at, unnest($8::bigint[]) as edited_at, unnest($9::bigint[]) as thread_id,
+               unnest($10::bigint[]) as reply_to, unnest($11::text[]) as media_type, unnest($12::text[]) as message_text,
+               unnest($13::int[]) as chars, unnest($14::int[]) as links, unnest($15::int[]) as mentions,
+               unnest($16::bigint[]) as content_at, unnest($17::bigint[]) as content_update_id
+    ) n
     on conflict (org_id, tg_chat_id, event_type, source_id, tg_user_id) do nothing
     returning org_id, tg_chat_id, event_type, source_id, tg_user_id, occurred_at, reply_to_message_id
 ),

@@ -6,8 +6,12 @@ with fact as (
     select f.org_id, f.tg_user_id, f.username, f.first_name, f.last_name, f.full_name,
            to_timestamp(f.profile_at) as profile_at, f.profile_update_id,
            to_timestamp(f.first_seen_at) as first_seen_at, to_timestamp(f.last_activity_at) as last_activity_at
-    from unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[])
-        as f (org_id, tg_user_id, username, first_name, last_name, full_name, profile_at, profile_update_id, first_seen_at, last_activity_at)
+    from (
+        select unnest($1::uuid[]) as org_id, unnest($2::bigint[]) as tg_user_id, unnest($3::text[]) as username,
+               unnest($4::text[]) as first_name, unnest($5::text[]) as last_name, unnest($6::text[]) as full_name,
+               unnest($7::bigint[]) as profile_at, unnest($8::bigint[]) as profile_update_id,
+               unnest($9::bigint[]) as first_seen_at, unnest($10::bigint[]) as last_activity_at
+    ) f
 ),
 target as materialized (
     select f.*, live.id as live_id, survivor.id as survivor_id, survivor.tg_user_id as survivor_tg_user_id,

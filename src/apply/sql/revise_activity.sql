@@ -3,10 +3,13 @@ with known as (
     select a.org_id, a.tg_chat_id, a.event_type, a.source_id, a.tg_user_id, a.reply_to_message_id is null as was_no_reply,
            to_timestamp(n.edited_at) as edited_at, n.thread_id, n.reply_to, n.media_type, n.message_text, n.chars, n.links, n.mentions,
            to_timestamp(n.content_at) as content_at, n.content_update_id
-    from unnest($1::uuid[], $2::bigint[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
-                $8::bigint[], $9::text[], $10::text[], $11::int[], $12::int[], $13::int[], $14::bigint[], $15::bigint[]) with ordinality
-        as n (org_id, tg_chat_id, event_type, source_id, tg_user_id, edited_at, thread_id, reply_to,
-              media_type, message_text, chars, links, mentions, content_at, content_update_id, position)
+    from (
+        select unnest($1::uuid[]) as org_id, unnest($2::bigint[]) as tg_chat_id, unnest($3::text[]) as event_type,
+               unnest($4::bigint[]) as source_id, unnest($5::bigint[]) as tg_user_id, unnest($6::bigint[]) as edited_at,
+               unnest($7::bigint[]) as thread_id, unnest($8::bigint[]) as reply_to, unnest($9::text[]) as media_type,
+               unnest($10::text[]) as message_text, unnest($11::int[]) as chars, unnest($12::int[]) as links,
+               unnest($13::int[]) as mentions, unnest($14::bigint[]) as content_at, unnest($15::bigint[]) as content_update_id
+    ) n
     join activity_events a
         on a.org_id = n.org_id and a.tg_chat_id = n.tg_chat_id and a.event_type = n.event_type
         and a.source_id = n.source_id and a.tg_user_id = n.tg_user_id
@@ -14,7 +17,6 @@ with known as (
        or to_timestamp(n.edited_at) > coalesce(a.edited_at, '-infinity')
        or n.thread_id > coalesce(a.message_thread_id, 0)
        or n.reply_to > coalesce(a.reply_to_message_id, 0)
-    order by n.position
     for no key update of a
 ),
 revised as (
