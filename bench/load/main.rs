@@ -178,6 +178,10 @@ async fn measure_one(
         (Measure::Takeover, Contender::Program { path, .. }) => steady::takeover(&run, path, options.rate).await,
         (Measure::Again, Contender::Program { .. } | Contender::Sql) => {
             let first = run.measure(contender, false).await?;
+            // Autovacuum is off, and the second time would remove what the first one's updates left behind.
+            let mut superuser = meter::superuser(&place).await?;
+            sqlx::raw_sql("vacuum").execute(&mut superuser).await?;
+            superuser.close().await?;
             let mut again = run.measure(contender, false).await?;
             for (name, figure) in [("again_to_fresh_rate", "events_per_s"), ("again_to_fresh_wal", "wal_bytes")] {
                 if let Some((again_figure, first_figure)) = again.get(figure).zip(first.get(figure)) {
