@@ -165,7 +165,7 @@ impl<E> Batcher<E> {
     /// Takes the next transaction, for one of the `idle` writers, who share what waits. `None` if nothing waits that is
     /// neither deferred nor held.
     pub fn take(&mut self, now: Instant, idle: usize) -> Option<Transaction<E>> {
-        let share = self.waiting.div_ceil(idle.max(1)).max(LEAST_SHARE);
+        let share = self.waiting.div_ceil(self.organizations(idle)).max(LEAST_SHARE);
         let mut room = self.size.max_transaction_events.min(share);
         let count = self.partitions.len();
         let mut order: Vec<_> = (self.turn..count).chain(0..self.turn).collect();
@@ -190,6 +190,20 @@ impl<E> Batcher<E> {
             }
         }
         Some(Transaction { batches, hold })
+    }
+
+    /// How many organizations wait, if it is no more than `most`; at least one.
+    fn organizations(&self, most: usize) -> usize {
+        let mut orgs = Vec::new();
+        for waiting in self.partitions.iter().flat_map(|partition| &partition.line) {
+            if orgs.len() >= most {
+                break;
+            }
+            if !orgs.contains(&waiting.org) {
+                orgs.push(waiting.org);
+            }
+        }
+        orgs.len().max(1)
     }
 
     fn take_of(&mut self, partition: usize, now: Instant, room: &mut usize) -> Vec<Batch<E>> {
@@ -378,6 +392,9 @@ mod tests {
         (0..200).for_each(|event| batcher.push(0, org(event), event, 1));
         let mut taken = |idle| batcher.take(Instant::now(), idle).map_or(0, |taken| taken.batches.len());
         assert_eq!([taken(2), taken(1), taken(1)], [100, 100, 0]);
+        (0..200).for_each(|event| batcher.push(0, org(255), event, 0));
+        let alone = batcher.take(Instant::now(), 2).map_or(0, |taken| taken.batches[0].events.len());
+        assert_eq!(alone, 200, "only one writer can take it");
         (1..=LEAST_SHARE).for_each(|event| batcher.push(0, Uuid::from_u128(event as u128), 0, 1));
         let few = batcher.take(Instant::now(), 9).map_or(0, |taken| taken.batches.len());
         assert_eq!(few, LEAST_SHARE, "too few to share");

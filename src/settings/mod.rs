@@ -214,11 +214,7 @@ impl Settings {
         // RabbitMQ takes 0 as no limit at all, and quorum queues cap at 2000
         rule((1..=2000).contains(&broker.prefetch), "broker", "prefetch", "must be 1 to 2000");
         rule(batch.max_events >= 1, "batch", "max_events", "must be at least 1");
-        let held = usize::from(broker.prefetch);
-        let problem = format!("must hold a batch: batch.max_events is {}", batch.max_events);
-        rule(batch.max_events <= held, "broker", "prefetch", &problem);
-        let problem = format!("must be at least batch.max_events, which is {}", batch.max_events);
-        rule(batch.max_transaction_events >= batch.max_events, "batch", "max_transaction_events", &problem);
+        rule(batch.max_transaction_events >= 1, "batch", "max_transaction_events", "must be at least 1");
         rule(
             (1024..=128 << 20).contains(&limits.max_body_bytes),
             "limits",
@@ -278,13 +274,6 @@ mod tests {
             assert!(faults.contains(part), "{part} is not in: {faults}");
         }
         assert!(!faults.contains('\n'));
-    }
-
-    #[test]
-    fn settings_are_checked_against_each_other() {
-        let faults =
-            load("[broker]\nprefetch = 100", &[], &["batch.max_transaction_events=2"]).unwrap_err().to_string();
-        assert!(faults.contains("broker.prefetch") && faults.contains("batch.max_transaction_events"), "{faults}");
     }
 
     #[test]
