@@ -70,16 +70,16 @@ async fn wrong_settings_are_told_all_at_once() {
 }
 
 #[tokio::test]
-async fn settings_that_do_not_fit_each_other_are_told() {
+async fn settings_out_of_range_are_told_all_at_once() {
     let folder = TempDir::new().unwrap();
     let output = alone(&folder)
-        .args(["run", "--set", "broker.prefetch=10", "--set", "broker.partitions=0"])
+        .args(["run", "--set", "broker.prefetch=0", "--set", "broker.partitions=0"])
         .env("AMQP_URL", "http://me:CANARY@host")
         .output()
         .await
         .unwrap();
     let (cause, _) = assert_failure(&output, 2);
-    for part in ["broker.prefetch must hold a batch", "broker.partitions must be", "broker.url must begin with amqp://"]
+    for part in ["broker.prefetch must be 1 to 2000", "broker.partitions must be", "broker.url must begin with amqp://"]
     {
         assert!(cause.contains(part), "{part} is not in: {cause}");
     }
