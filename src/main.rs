@@ -14,7 +14,7 @@ const ENVIRONMENT: [(&str, &str); 2] = [
     // The stack of every thread, in bytes. AMQP headers nest as deep as 128 KiB of them can, and the client
     // reads them recursively: with less, one message ends every replica before rollcall sees it.
     ("RUST_MIN_STACK", "67108864"),
-    // Events are allocated on one thread and end on another: with an arena for each, a tenth more memory.
+    // Events are allocated on one thread and end on another: with an arena for each, a seventh more memory.
     ("MALLOC_ARENA_MAX", "2"),
 ];
 
