@@ -185,15 +185,14 @@ struct Backlog {
 }
 
 impl Backlog {
-    /// A transaction, or whether that was all.
-    fn take(&mut self) -> Result<Transaction<Vec<Fact>>, bool> {
+    fn take(&mut self) -> Option<Transaction<Vec<Fact>>> {
         for (org, facts, bytes) in self.events.by_ref().take(self.room) {
             self.room -= 1;
             self.batcher.push(self.partitions[&org], org, facts, bytes);
         }
-        let taken = self.batcher.take(Instant::now(), self.idle);
-        self.idle -= usize::from(taken.is_some());
-        taken.ok_or(self.batcher.waiting() == 0)
+        let taken = self.batcher.take(Instant::now(), self.idle)?;
+        self.idle -= 1;
+        Some(taken)
     }
 }
 
@@ -203,14 +202,17 @@ async fn apply_some(backlog: Arc<(Mutex<Backlog>, Notify)>, mut lane: Lane) -> a
     let mut transactions = 0;
     loop {
         let release = released.notified();
-        let taken = backlog().take();
-        let Transaction { batches, hold } = match taken {
-            Ok(transaction) => transaction,
-            Err(true) => break Ok(transactions),
-            Err(false) => {
-                release.await;
-                continue;
+        let (taken, is_all) = {
+            let mut backlog = backlog();
+            (backlog.take(), backlog.batcher.waiting() == 0)
+        };
+        let Some(Transaction { batches, hold }) = taken else {
+            if is_all {
+                break Ok(transactions);
             }
+            // The other writers hold the organizations of all that waits.
+            release.await;
+            continue;
         };
         transactions += 1;
         let facts: Vec<_> =

@@ -14,7 +14,7 @@ use crate::batch::{Batch, Batcher, Hold, Size, Transaction};
 
 struct Queue {
     state: Mutex<State>,
-    /// More than this, which bare updates can reach, pauses those who read.
+    /// Shares of bare updates wait for room at more than this.
     most_waiting: usize,
     /// A writer may find something.
     arrived: Notify,
@@ -49,27 +49,35 @@ impl Queue {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn push(&self, mut state: MutexGuard<'_, State>, org: Uuid, share: Share) {
+        if state.exits == 0 {
+            return;
+        }
+        let (partition, bytes) = (share.partition, share.body_bytes);
+        state.batcher.push(partition, org, share, bytes);
+        if state.idle > 0 {
+            self.arrived.notify_one();
+        }
+    }
 }
 
 impl Entry {
-    /// Adds a share, as soon as there is room. Where no writer is left, the session has been given up, and the share
-    /// with it.
+    /// Adds a share of a delivery that has no other; the prefetch bounds how many there can be. Where no writer is left,
+    /// the session has been given up, and the share with it.
+    pub(super) fn push(&self, org: Uuid, share: Share) {
+        self.0.push(self.0.state(), org, share);
+    }
+
+    /// Adds one of many shares of a delivery, as soon as there is room.
     pub(super) async fn send(&self, org: Uuid, share: Share) {
         let Self(queue) = self;
         loop {
             let left = queue.left.notified();
             {
-                let mut state = queue.state();
-                if state.exits == 0 {
-                    return;
-                }
-                if state.batcher.waiting() < queue.most_waiting {
-                    let (partition, bytes) = (share.partition, share.body_bytes);
-                    state.batcher.push(partition, org, share, bytes);
-                    if state.idle > 0 {
-                        queue.arrived.notify_one();
-                    }
-                    return;
+                let state = queue.state();
+                if state.batcher.waiting() < queue.most_waiting || state.exits == 0 {
+                    return queue.push(state, org, share);
                 }
             }
             left.await;

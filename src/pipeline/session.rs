@@ -119,7 +119,7 @@ pub(super) async fn run(worker: &Worker, topology: Topology, stop: &Cancellation
     // Each message holds at least one unsettled delivery, of which there are `held`: these two never fill.
     let (settled, settlements) = mpsc::channel(held);
     let (refused, letters) = mpsc::channel(held);
-    // Bare updates multiply by their organizations: this may fill, which pauses the intake.
+    // Bare updates multiply by their organizations: the router waits for room, which keeps their deliveries unsettled.
     let (entry, exits) = queue(partitions, size(settings), held, settings.database.writers);
     let (bare, router_inbox) = mpsc::channel(held);
 
@@ -336,7 +336,7 @@ impl Session<'_> {
                 match org {
                     Some(org) => {
                         for share in Share::split(decoded, 1) {
-                            self.entry.send(org, share).await;
+                            self.entry.push(org, share);
                         }
                     }
                     // Closed only when the session is over.

@@ -1,0 +1,307 @@
+use std::{
+    collections::{HashMap, HashSet},
+    time::Instant,
+};
+
+use uuid::Uuid;
+
+use super::{Batch, Size, Trigger, partition::Partition};
+
+/// Idle writers share what waits, but a transaction for fewer events than this costs more than it gains.
+const LEAST_SHARE: usize = 64;
+
+/// What one transaction writes.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Transaction<E> {
+    /// Of each partition at most one of an organization.
+    pub batches: Vec<Batch<E>>,
+    /// What is open until it is done.
+    pub hold: Hold,
+}
+
+/// The organizations of a transaction, which nobody else gets until it is given back.
+#[derive(Debug, Default, PartialEq, Eq)]
+#[must_use = "organizations that are not given back wait for ever"]
+pub struct Hold {
+    orgs: HashSet<Uuid>,
+    partitions: Vec<usize>,
+}
+
+/// What waits for the writers of a session.
+#[derive(Debug)]
+pub struct Batcher<E> {
+    size: Size,
+    partitions: Vec<Partition<E>>,
+    /// The partition that the next transaction begins with, if none is open of it.
+    turn: usize,
+    /// The organizations of open transactions.
+    held: HashSet<Uuid>,
+    /// When organizations may leave again that were put off.
+    deferred: HashMap<Uuid, Instant>,
+    waiting: usize,
+}
+
+impl<E> Batcher<E> {
+    /// Nothing waits.
+    #[must_use]
+    pub fn new(partitions: usize, size: Size) -> Self {
+        Self {
+            size,
+            partitions: (0..partitions).map(Partition::new).collect(),
+            turn: 0,
+            held: HashSet::new(),
+            deferred: HashMap::new(),
+            waiting: 0,
+        }
+    }
+
+    /// How many events wait.
+    #[must_use]
+    pub const fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// Adds an event behind all others. There must be such a partition.
+    pub fn push(&mut self, partition: usize, org: Uuid, event: E, body_bytes: usize) {
+        self.partitions[partition].push(org, event, body_bytes);
+        self.waiting += 1;
+    }
+
+    /// Puts a batch back before all others, to leave again no earlier than `not_before`; others pass it meanwhile.
+    pub fn defer(&mut self, batch: Batch<E>, not_before: Instant) {
+        let Batch { partition, org, events, .. } = batch;
+        self.waiting += events.len();
+        self.partitions[partition].push_first(org, events);
+        self.deferred.insert(org, not_before);
+    }
+
+    /// Takes the next transaction, for one of the `idle` writers, who share what waits. `None` if nothing waits that is
+    /// neither deferred nor held.
+    pub fn take(&mut self, now: Instant, idle: usize) -> Option<Transaction<E>> {
+        let share = self.waiting.div_ceil(self.organizations(idle)).max(LEAST_SHARE);
+        let mut room = self.size.max_transaction_events.min(share);
+        let count = self.partitions.len();
+        let mut order: Vec<_> = (self.turn..count).chain(0..self.turn).collect();
+        order.sort_by_key(|partition| self.partitions[*partition].open);
+        let (mut batches, mut hold) = (Vec::new(), Hold::default());
+        for partition in order {
+            let Self { size, partitions, held, deferred, .. } = self;
+            let may_leave = |org: &Uuid| match deferred.get(org) {
+                _ if held.contains(org) => None,
+                Some(time) if *time > now => None,
+                Some(_) => Some(Trigger::Again),
+                None => Some(Trigger::Idle),
+            };
+            let taken = partitions[partition].take(*size, &mut room, may_leave);
+            if !taken.is_empty() {
+                partitions[partition].open += 1;
+                hold.partitions.push(partition);
+                batches.extend(taken);
+            }
+        }
+        let first = *hold.partitions.first()?;
+        self.turn = (first + 1) % count;
+        self.waiting -= batches.iter().map(|batch| batch.events.len()).sum::<usize>();
+        hold.orgs = batches.iter().map(|batch| batch.org).collect();
+        for org in &hold.orgs {
+            self.held.insert(*org);
+            if self.deferred.get(org).is_some_and(|time| *time <= now) {
+                self.deferred.remove(org);
+            }
+        }
+        Some(Transaction { batches, hold })
+    }
+
+    /// How many organizations wait, if it is no more than `most`; at least one.
+    fn organizations(&self, most: usize) -> usize {
+        let mut orgs = Vec::new();
+        for org in self.partitions.iter().flat_map(Partition::organizations) {
+            if orgs.len() >= most {
+                break;
+            }
+            if !orgs.contains(&org) {
+                orgs.push(org);
+            }
+        }
+        orgs.len().max(1)
+    }
+
+    /// Gives back what a transaction held.
+    pub fn release(&mut self, hold: Hold) {
+        for org in hold.orgs {
+            self.held.remove(&org);
+        }
+        for partition in hold.partitions {
+            self.partitions[partition].open -= 1;
+        }
+    }
+
+    /// When the first deferred organization may leave that nobody holds.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Instant> {
+        let free = self.deferred.iter().filter(|(org, _)| !self.held.contains(org));
+        free.map(|(_, time)| *time).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::VecDeque, time::Duration};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SIZE: Size = Size { max_events: 3, max_bytes: 100, max_transaction_events: 5 };
+
+    fn org(number: u8) -> Uuid {
+        Uuid::from_bytes([number; 16])
+    }
+
+    fn batch<E>(org: Uuid, trigger: Trigger, events: Vec<E>) -> Batch<E> {
+        Batch { partition: 0, org, trigger, events }
+    }
+
+    /// What the next transaction of the only idle writer holds, which is done at once.
+    fn take<E>(batcher: &mut Batcher<E>, now: Instant) -> Vec<Batch<E>> {
+        let Some(Transaction { batches, hold }) = batcher.take(now, 1) else { return Vec::new() };
+        batcher.release(hold);
+        batches
+    }
+
+    #[test]
+    fn a_quiet_organization_leaves_with_the_first_transaction() {
+        let mut batcher = Batcher::new(1, SIZE);
+        (0..100).for_each(|event| batcher.push(0, org(1), event, 1));
+        batcher.push(0, org(2), 100, 1);
+        let batches = take(&mut batcher, Instant::now());
+        assert_eq!(batches, [batch(org(1), Trigger::Full, vec![0, 1, 2]), batch(org(2), Trigger::Idle, vec![100])]);
+    }
+
+    #[test]
+    fn organizations_take_turns() {
+        let mut batcher = Batcher::new(1, SIZE);
+        for event in 0..30 {
+            batcher.push(0, org(event % 3), event, 1);
+        }
+        let mut seen = Vec::new();
+        for _ in 0..3 {
+            seen.extend(take(&mut batcher, Instant::now()).into_iter().map(|batch| batch.org));
+        }
+        assert!([0, 1, 2].iter().all(|number| seen.contains(&org(*number))), "{seen:?}");
+    }
+
+    #[test]
+    fn bytes_bound_a_batch_but_never_block_an_event() {
+        let mut batcher = Batcher::new(1, SIZE);
+        batcher.push(0, org(1), 'a', 60);
+        batcher.push(0, org(1), 'b', 60);
+        batcher.push(0, org(1), 'c', 1_000);
+        let mut taken =
+            || take(&mut batcher, Instant::now()).into_iter().flat_map(|batch| batch.events).collect::<String>();
+        assert_eq!([taken(), taken(), taken(), taken()], ["a", "b", "c", ""]);
+    }
+
+    #[test]
+    fn a_deferred_organization_waits_and_others_pass() {
+        let now = Instant::now();
+        let mut batcher = Batcher::new(1, SIZE);
+        batcher.defer(batch(org(1), Trigger::Idle, vec![1]), now + Duration::from_secs(1));
+        batcher.push(0, org(2), 2, 1);
+        assert_eq!(take(&mut batcher, now), [batch(org(2), Trigger::Idle, vec![2])]);
+        assert_eq!(take(&mut batcher, now), []);
+        assert_eq!(batcher.next_due(), Some(now + Duration::from_secs(1)));
+        assert_eq!(take(&mut batcher, now + Duration::from_secs(1)), [batch(org(1), Trigger::Again, vec![1])]);
+        assert_eq!(batcher.waiting(), 0);
+    }
+
+    #[test]
+    fn partitions_take_turns_and_fill_up_what_is_left() {
+        let mut batcher = Batcher::new(3, SIZE);
+        for partition in [0, 0, 0, 0, 2, 2, 2] {
+            batcher.push(partition, org(1), partition, 1);
+        }
+        let mut taken = || -> Vec<_> {
+            let batches = take(&mut batcher, Instant::now());
+            batches.into_iter().map(|batch| (batch.partition, batch.events.len())).collect()
+        };
+        assert_eq!([taken(), taken()], [vec![(0, 3), (2, 2)], vec![(2, 1), (0, 1)]]);
+    }
+
+    #[test]
+    fn a_partition_without_an_open_transaction_comes_first() {
+        let mut batcher = Batcher::new(2, SIZE);
+        (0..6).for_each(|number| batcher.push(0, org(number), number, 1));
+        batcher.push(1, org(6), 6, 1);
+        let mut partitions = || -> Vec<_> {
+            let taken = batcher.take(Instant::now(), 1).map(|taken| taken.batches).unwrap_or_default();
+            taken.into_iter().map(|batch| batch.partition).collect()
+        };
+        assert_eq!([partitions(), partitions()], [vec![0; 5], vec![1, 0]]);
+    }
+
+    #[test]
+    fn an_organization_is_in_one_transaction_at_a_time() {
+        let now = Instant::now();
+        let mut batcher = Batcher::new(2, SIZE);
+        (0..4).for_each(|event| batcher.push(0, org(1), event, 1));
+        batcher.push(1, org(1), 4, 1);
+        batcher.push(0, org(2), 5, 1);
+        let first = batcher.take(now, 1).unwrap();
+        assert_eq!(first.batches.len(), 3, "{first:?}");
+        batcher.defer(batch(org(1), Trigger::Idle, vec![6]), now);
+        assert_eq!(batcher.take(now, 1), None);
+        assert_eq!(batcher.next_due(), None, "nobody should wake up for what is held");
+        batcher.release(first.hold);
+        assert_eq!(batcher.next_due(), Some(now));
+        assert_eq!(take(&mut batcher, now), [batch(org(1), Trigger::Again, vec![6, 3])]);
+    }
+
+    #[test]
+    fn idle_writers_share_what_waits() {
+        let size = Size { max_events: 1000, max_bytes: 1000, max_transaction_events: 1000 };
+        let mut batcher = Batcher::new(1, size);
+        (0..200).for_each(|event| batcher.push(0, org(event), event, 1));
+        let mut taken = |idle| batcher.take(Instant::now(), idle).map_or(0, |taken| taken.batches.len());
+        assert_eq!([taken(2), taken(1), taken(1)], [100, 100, 0]);
+        (0..200).for_each(|event| batcher.push(0, org(255), event, 0));
+        let alone = batcher.take(Instant::now(), 2).map_or(0, |taken| taken.batches[0].events.len());
+        assert_eq!(alone, 200, "only one writer can take it");
+        (1..=LEAST_SHARE).for_each(|event| batcher.push(0, Uuid::from_u128(event as u128), 0, 1));
+        let few = batcher.take(Instant::now(), 9).map_or(0, |taken| taken.batches.len());
+        assert_eq!(few, LEAST_SHARE, "too few to share");
+    }
+
+    proptest! {
+        #[test]
+        fn every_event_leaves_once_within_the_bounds(
+            pushed in prop::collection::vec((0_usize..3, 0_u8..6, 0_usize..80), 0..200), idle in 1_usize..4, open in 0_usize..4,
+        ) {
+            let mut batcher = Batcher::new(3, SIZE);
+            for (event, &(partition, number, bytes)) in pushed.iter().enumerate() {
+                batcher.push(partition, org(number), event, bytes);
+            }
+            prop_assert_eq!(batcher.waiting(), pushed.len());
+            let (mut left, mut holds) = (Vec::new(), VecDeque::new());
+            while batcher.waiting() > 0 || !holds.is_empty() {
+                let taken = batcher.take(Instant::now(), idle);
+                prop_assert!(taken.is_some() || !holds.is_empty());
+                if taken.is_none() || holds.len() >= open {
+                    holds.pop_front().into_iter().for_each(|(hold, _)| batcher.release(hold));
+                }
+                let Some(Transaction { batches, hold }) = taken else { continue };
+                let orgs: HashSet<_> = batches.iter().map(|batch| batch.org).collect();
+                prop_assert!(holds.iter().all(|(_, held): &(Hold, HashSet<Uuid>)| orgs.is_disjoint(held)));
+                holds.push_back((hold, orgs));
+                prop_assert!(batches.iter().map(|batch| batch.events.len()).sum::<usize>() <= SIZE.max_transaction_events);
+                for batch in batches {
+                    prop_assert!((1..=SIZE.max_events).contains(&batch.events.len()));
+                    prop_assert!(batch.events.iter().all(|&event| (pushed[event].0, org(pushed[event].1)) == (batch.partition, batch.org)));
+                    left.extend(batch.events);
+                }
+            }
+            left.sort_unstable();
+            prop_assert_eq!(left, (0..pushed.len()).collect::<Vec<_>>());
+        }
+    }
+}
