@@ -184,6 +184,17 @@ async fn a_bare_update_that_one_organization_rejects_is_applied_to_the_other() {
     place.assert_metrics_recompute().await;
 }
 
+/// What is held and what a transaction takes are bounds of their own, also below that of a batch.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_prefetch_smaller_than_a_batch_works() {
+    let place = Place::new().await;
+    let org = create_org(&mut place.connect().await).await;
+    place.publish(said(org, 1..=200)).await;
+    place.work_off(1, &[("ROLLCALL_BROKER__PREFETCH", "3"), ("ROLLCALL_BATCH__MAX_TRANSACTION_EVENTS", "2")]).await;
+    assert_eq!(messages_of(&place, org).await, 200);
+    place.assert_metrics_recompute().await;
+}
+
 async fn recorded_after(connection: &mut PgConnection, flooding: Uuid, quiet: Uuid) -> i64 {
     let query = "select count(*) from activity_events where org_id = $1
                  and recorded_at > (select recorded_at from activity_events where org_id = $2)";
@@ -209,7 +220,7 @@ async fn a_quiet_organization_is_not_held_up_by_a_flood() {
     assert_eq!(messages_of(&place, flooding).await, u64::try_from(FLOOD).unwrap());
     for quiet in [near, far] {
         assert_eq!(messages_of(&place, quiet).await, 1);
-        // It had 500 before it at the writer, and as many in its own transaction.
+        // It had at most a batch of the flood in its own transaction.
         let after = recorded_after(&mut connection, flooding, quiet).await;
         assert!(after >= FLOOD / 2 - 1_000, "{after} of the flood were written after it");
     }
