@@ -28,10 +28,18 @@ pub struct Statement {
 /// Restarts PostgreSQL with the extension, for the rest of its life.
 pub async fn enable(servers: &'static Servers) -> anyhow::Result<()> {
     let mut connection = PgConnection::connect(servers.database_url()).await?;
-    sqlx::raw_sql("alter system set shared_preload_libraries = 'pg_stat_statements'").execute(&mut connection).await?;
+    let preload = "alter system set shared_preload_libraries = 'pg_stat_statements'";
+    sqlx::raw_sql(preload).execute(&mut connection).await?;
     connection.close().await?;
     let restart = move || servers.stop_postgres(PostgresStop::Fast).and_then(|()| servers.start_postgres());
-    tokio::task::spawn_blocking(restart).await?.context("restarting PostgreSQL with pg_stat_statements")
+    tokio::task::spawn_blocking(restart).await?.context("restarting PostgreSQL with pg_stat_statements")?;
+    let mut connection = PgConnection::connect(servers.database_url()).await?;
+    // The worker's statements stand in a procedure.
+    for statement in ["alter system set pg_stat_statements.track = 'all'", "select pg_reload_conf()"] {
+        sqlx::raw_sql(statement).execute(&mut connection).await?;
+    }
+    connection.close().await?;
+    Ok(())
 }
 
 /// Works the load off once more.

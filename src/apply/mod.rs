@@ -1,6 +1,7 @@
 //! Apply: writes the batches of some organizations in one transaction, all or nothing.
 
 mod statements;
+mod timestamp;
 
 use std::collections::{HashMap, HashSet};
 
@@ -49,7 +50,14 @@ impl Lane {
     /// Nothing was written, or, where the connection broke at the commit, perhaps all was: trying again
     /// is right in both cases.
     pub async fn apply(&mut self, facts: &[(Uuid, &Fact)]) -> Result<Applied, Fault> {
-        self.transaction(async |transaction| apply(transaction, facts).await).await
+        if is_on(Bug::Unsorted) {
+            return self.transaction(async |transaction| apply_unsorted(transaction, facts).await).await;
+        }
+        self.bounded(async |connection| match apply(connection, facts).await {
+            Err(fault) if !fault.leaves_connection() => Err(fault),
+            done => Ok(done),
+        })
+        .await?
     }
 
     /// The organizations that have these chats as active groups.
@@ -113,20 +121,45 @@ impl Lane {
     }
 }
 
-/// Writes the facts, each with its organization, in any order, within a transaction that the caller began.
+/// Writes the facts, each with its organization, in any order, within a transaction that the caller began, or in one of its own.
 ///
 /// # Errors
 ///
-/// When something was not written; then nothing of the transaction may be committed.
+/// When something was not written; then nothing of the caller's transaction may be committed.
 pub async fn apply(transaction: &mut PgConnection, facts: &[(Uuid, &Fact)]) -> Result<Applied, Fault> {
-    let orgs: HashSet<_> = facts.iter().map(|&(org, _)| org).collect();
-    let free = statements::lock_resolvers(transaction, &orgs).await?;
-    let known = find_organizations(transaction, &free).await?;
-    let plan = Plan::fold(facts.iter().copied().filter(|(org, _)| known.contains(org)));
-    write(transaction, &plan).await?;
-    let unknown = free.difference(&known).copied().collect();
-    let busy = orgs.difference(&free).copied().collect();
-    Ok(Applied { unknown, busy })
+    let mut left_out = Applied::default();
+    loop {
+        let is_left_out = |org: &Uuid| left_out.busy.contains(org) || left_out.unknown.contains(org);
+        let plan = Plan::fold(facts.iter().copied().filter(|(org, _)| !is_left_out(org)));
+        if plan.participants.is_empty() {
+            return Ok(left_out);
+        }
+        let counts_again = is_on(Bug::CountTwice)
+            && !find_activity(transaction, &plan.activity.keys().copied().collect()).await?.is_empty();
+        let Applied { busy, unknown } = statements::write(transaction, &plan).await?;
+        if counts_again {
+            statements::count_again(transaction).await?;
+        }
+        if busy.is_empty() && unknown.is_empty() {
+            return Ok(left_out);
+        }
+        left_out.busy.extend(busy);
+        left_out.unknown.extend(unknown);
+    }
+}
+
+/// What [`Bug::Unsorted`] does: one organization after the other, in any order.
+async fn apply_unsorted(transaction: &mut PgConnection, facts: &[(Uuid, &Fact)]) -> Result<Applied, Fault> {
+    let mut applied = Applied::default();
+    // A hash set has another order each time.
+    let orgs: HashSet<Uuid> = facts.iter().map(|(org, _)| *org).collect();
+    for org in orgs {
+        let own: Vec<_> = facts.iter().copied().filter(|(other, _)| *other == org).collect();
+        let Applied { busy, unknown } = apply(transaction, &own).await?;
+        applied.busy.extend(busy);
+        applied.unknown.extend(unknown);
+    }
+    Ok(applied)
 }
 
 /// The organizations that have these chats as active groups.
@@ -140,23 +173,4 @@ pub async fn route(connection: &mut PgConnection, chats: &[i64]) -> Result<Chats
         orgs.entry(chat).or_default().push(org);
     }
     Ok(orgs)
-}
-
-/// Always the same order of tables, each sorted by key: two replicas that write the same rows wait for
-/// each other, but never in a circle.
-async fn write(connection: &mut PgConnection, plan: &Plan<'_>) -> Result<(), Fault> {
-    if plan.participants.is_empty() {
-        return Ok(());
-    }
-    let resolution = statements::resolve_participants(connection, plan).await?;
-    let unresolved = || Fault::Unknown("a user did not resolve to a participant".into(), None);
-    let memberships = plan.memberships(&resolution).ok_or_else(unresolved)?;
-    statements::write_memberships(connection, &memberships).await?;
-    let (mut added, known) = statements::insert_activity(connection, &plan.activity, &resolution).await?;
-    statements::revise_activity(connection, &plan.activity, &known, &mut added).await?;
-    statements::add_metrics(connection, &added).await?;
-    if is_on(Bug::CountTwice) && !known.is_empty() {
-        statements::count_again(connection).await?;
-    }
-    statements::write_groups(connection, &plan.groups).await
 }

@@ -112,7 +112,7 @@ impl Metrics {
             transactions: register.by("transactions_total", "transactions", "outcome"),
             transaction_seconds: register.histogram(
                 "transaction_duration_seconds",
-                "from BEGIN to the answer to COMMIT, or to the error",
+                "from the call to its commit's answer, or to the error",
                 &SECONDS,
             ),
             retries: register.by("retries_total", "what was done again, or in smaller parts", "cause"),

@@ -6,7 +6,7 @@
 
 mod rows;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
@@ -17,21 +17,16 @@ pub use rows::{Activity, Content, Group, Membership, Participant, Proposal, Titl
 pub type UserKey = (Uuid, i64);
 /// A chat of an organization.
 pub type ChatKey = (Uuid, i64);
-/// A participant's place in a chat: organization, participant, chat.
-pub type MembershipKey = (Uuid, Uuid, i64);
-/// A row of `activity_events`: organization, chat, event type, source id, Telegram user.
-pub type ActivityKey = (Uuid, i64, &'static str, i64, i64);
-
-/// Who every user resolved to.
-pub type Resolution = HashMap<UserKey, Uuid>;
+/// A row of `activity_events`: organization, Telegram user, chat, event type, source id.
+pub type ActivityKey = (Uuid, i64, i64, &'static str, i64);
 
 /// The rows that some facts of some organizations propose.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Plan<'a> {
     /// People, before it is known which participants they are.
     pub participants: BTreeMap<UserKey, Participant<'a>>,
-    /// Their places in chats, by user.
-    memberships: BTreeMap<(UserKey, i64), Membership>,
+    /// Their places in chats, by user and chat.
+    pub memberships: BTreeMap<(UserKey, i64), Membership>,
     /// What happened.
     pub activity: BTreeMap<ActivityKey, Activity<'a>>,
     /// The chats.
@@ -60,26 +55,8 @@ impl<'a> Plan<'a> {
             .and_modify(|row| row.merge(Membership::of(fact)))
             .or_insert_with(|| Membership::of(fact));
         self.groups.entry(chat).and_modify(|row| row.merge(Group::of(fact))).or_insert_with(|| Group::of(fact));
-        let key = (org, fact.chat.id, fact.what.name(), fact.source_id, fact.user.id);
+        let key = (org, fact.user.id, fact.chat.id, fact.what.name(), fact.source_id);
         self.activity.entry(key).and_modify(|row| row.merge(Activity::of(fact))).or_insert_with(|| Activity::of(fact));
-    }
-
-    /// How many memberships, before it is known which participants they are.
-    #[must_use]
-    pub fn membership_count(&self) -> usize {
-        self.memberships.len()
-    }
-
-    /// The memberships by participant: several users are one after a merge of people. `None` if
-    /// somebody did not resolve.
-    #[must_use]
-    pub fn memberships(&self, resolution: &Resolution) -> Option<BTreeMap<MembershipKey, Membership>> {
-        let mut rows = BTreeMap::<_, Membership>::new();
-        for (&(user, chat), &membership) in &self.memberships {
-            let key = (user.0, *resolution.get(&user)?, chat);
-            rows.entry(key).and_modify(|row| row.merge(membership)).or_insert(membership);
-        }
-        Some(rows)
     }
 }
 

@@ -119,7 +119,7 @@ async fn try_all(
     let plan = Plan::fold(facts.iter().copied());
     let proposed = [
         ("participants", plan.participants.len()),
-        ("participant_groups", plan.membership_count()),
+        ("participant_groups", plan.memberships.len()),
         ("activity_events", plan.activity.len()),
         ("org_telegram_groups", plan.groups.len()),
     ];

@@ -85,7 +85,7 @@ impl Candidate {
     }
 
     fn activity(&self) -> impl Iterator<Item = ActivityKey> {
-        self.facts().map(|(org, fact)| (org, fact.chat.id, fact.what.name(), fact.source_id, fact.user.id))
+        self.facts().map(|(org, fact)| (org, fact.user.id, fact.chat.id, fact.what.name(), fact.source_id))
     }
 }
 

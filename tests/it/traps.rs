@@ -23,10 +23,9 @@ use crate::support::{
     proxy::{Action, Point, Proxy},
 };
 
-/// sqlx 0.9.0 leaves a transaction open on the connection when its begin is given up. Here the connection is given
-/// up with it.
+/// sqlx 0.9.0 leaves what was sent on a connection when a call is given up. Here the connection is given up with it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_begin_that_is_given_up_leaves_no_transaction_behind() {
+async fn a_call_that_is_given_up_leaves_no_transaction_behind() {
     let place = Place::new().await;
     let mut connection = place.connect().await;
     let org = create_org(&mut connection).await;
@@ -39,7 +38,7 @@ async fn a_begin_that_is_given_up_leaves_no_transaction_behind() {
     let mut lane = Lane::new(settings);
     let event = event(&enveloped(org, &message(1, 1, "hello")).1);
     let facts: Vec<_> = event.facts.iter().map(|fact| (org, fact)).collect();
-    for point in [Point::Begin, Point::Begun, Point::Statement, Point::Commit] {
+    for point in [Point::Commit, Point::Committed, Point::Ready] {
         let trap = proxy.arm(point, 1, Action::Hold(Duration::from_secs(2)));
         let fault = lane.apply(&facts).await.unwrap_err();
         assert!(matches!(fault, Fault::Outage(_)) && trap.has_sprung(), "{point:?}: {fault}");

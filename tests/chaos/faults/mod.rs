@@ -56,6 +56,7 @@ pub enum Deed {
     Kill,
     CutInTheMiddle,
     CutAfter,
+    KillAfter,
 }
 
 /// How often a trap springs in a run.
@@ -100,17 +101,13 @@ pub fn all() -> Vec<Fault> {
         trap("ack: cut after", Point::Ack, Deed::CutAfter),
         trap("ack: reset", Point::Ack, Deed::Reset),
         trap("SIGKILL between commit and ack", Point::Ack, Deed::Kill),
-        trap("BEGIN: held", Point::Begin, Deed::Hold),
-        trap("BEGIN: cut", Point::Begin, Deed::Cut),
-        trap("BEGIN: reset", Point::Begin, Deed::Reset),
-        trap("BEGIN: SIGKILL", Point::Begin, Deed::Kill),
-        trap("statement: cut in the middle", Point::Statement, Deed::CutInTheMiddle),
-        trap("SIGKILL inside the transaction", Point::Statement, Deed::Kill),
         trap("COMMIT: held", Point::Commit, Deed::Hold),
         trap("COMMIT: cut", Point::Commit, Deed::Cut),
+        trap("COMMIT: cut in the middle", Point::Commit, Deed::CutInTheMiddle),
         trap("COMMIT: cut after", Point::Commit, Deed::CutAfter),
         trap("COMMIT: reset", Point::Commit, Deed::Reset),
         trap("COMMIT: SIGKILL", Point::Commit, Deed::Kill),
+        trap("SIGKILL inside the transaction", Point::Commit, Deed::KillAfter),
         trap("COMMIT's answer: held", Point::Committed, Deed::Hold),
         trap("COMMIT's answer: cut", Point::Committed, Deed::Cut),
         trap("COMMIT's answer: reset", Point::Committed, Deed::Reset),
@@ -174,7 +171,7 @@ async fn spring(scene: &mut Scene, point: Point, deed: Deed) -> Result<(), Strin
             Deed::Reset => Action::Reset,
             Deed::Kill => Action::Kill(scene.replicas[0].pid()),
             Deed::CutInTheMiddle => Action::CutInTheMiddle,
-            Deed::CutAfter => Action::CutAfter,
+            Deed::CutAfter | Deed::KillAfter => Action::CutAfter,
         };
         let kth = scene.random.u32(1..=spread);
         let trap = proxy(scene, point).arm(point, kth, action);
@@ -182,7 +179,10 @@ async fn spring(scene: &mut Scene, point: Point, deed: Deed) -> Result<(), Strin
             break;
         }
         let since = std::time::Instant::now();
-        if matches!(deed, Deed::Kill) {
+        if matches!(deed, Deed::KillAfter) {
+            signal("KILL", scene.replicas[0].pid());
+        }
+        if matches!(deed, Deed::Kill | Deed::KillAfter) {
             scene.replace(0).await;
         }
         scene.recovered(since).await?;

@@ -45,7 +45,7 @@ pub(super) fn all() -> Vec<Fault> {
         named("network: byte by byte", Act::ByteByByte),
         named("network: 5 ms each way", Act::Far),
         Fault { replicas: 4, ..named("network: 5 ms each way, four replicas", Act::Far) },
-        named("database: half-open inside a transaction", Act::HalfOpen(Point::Statement)),
+        named("database: half-open inside a transaction", Act::HalfOpen(Point::Committed)),
         named("database: half-open at COMMIT", Act::HalfOpen(Point::Commit)),
         named("broker: half-open at a delivery", Act::HalfOpen(Point::Deliver)),
         named("broker: half-open at an ack", Act::HalfOpen(Point::Ack)),
@@ -96,7 +96,7 @@ impl Act {
             }
             Self::CutAnything => {
                 for deed in [Deed::Cut, Deed::Reset] {
-                    for point in [Point::Deliver, Point::Statement, Point::Publish] {
+                    for point in [Point::Deliver, Point::Commit, Point::Publish] {
                         spring(scene, point, deed).await?;
                     }
                 }

@@ -94,7 +94,7 @@ async fn freeze(scene: &mut Scene) -> Result<(), String> {
     scene.wanted = 1;
     scene.progress().await?;
     let frozen = Duration::from_secs(4);
-    let trap = scene.database.arm(Point::Statement, 3, Action::Freeze(scene.replicas[0].pid(), frozen));
+    let trap = scene.database.arm(Point::Commit, 3, Action::Freeze(scene.replicas[0].pid(), frozen));
     if sprung(scene, &trap).await {
         scene.recovered(Instant::now() + frozen).await?;
     }

@@ -1,7 +1,7 @@
 //! The plan of a batch depends on the set of its facts only.
 
 use proptest::prelude::*;
-use rollcall::plan::{Plan, Resolution};
+use rollcall::plan::Plan;
 use uuid::Uuid;
 
 use super::{
@@ -39,32 +39,12 @@ fn a_plan_holds_every_key_of_its_facts_once_in_order() {
         let plan = fold(&facts);
         let users = keys(&facts, |&(org, fact)| (org, fact.user.id));
         prop_assert_eq!(plan.participants.keys().copied().collect::<Vec<_>>(), users);
+        let members = keys(&facts, |&(org, fact)| ((org, fact.user.id), fact.chat.id));
+        prop_assert_eq!(plan.memberships.keys().copied().collect::<Vec<_>>(), members);
         let chats = keys(&facts, |&(org, fact)| (org, fact.chat.id));
         prop_assert_eq!(plan.groups.keys().copied().collect::<Vec<_>>(), chats);
-        let activity = keys(&facts, |&(org, fact)| (org, fact.chat.id, fact.what.name(), fact.source_id, fact.user.id));
+        let activity = keys(&facts, |&(org, fact)| (org, fact.user.id, fact.chat.id, fact.what.name(), fact.source_id));
         prop_assert_eq!(plan.activity.keys().copied().collect::<Vec<_>>(), activity);
-        Ok(())
-    });
-}
-
-/// As after a merge of people.
-#[test]
-fn users_of_one_participant_share_its_memberships() {
-    holds(CASES, |world| {
-        let events = decoded_all(world, ORGS, true);
-        let facts = facts(&events);
-        let plan = fold(&facts);
-        let person = |org: Uuid, user: i64| Uuid::from_u128(org.as_u128() * 10 + u128::from(user % 2 == 0));
-        let resolution: Resolution =
-            facts.iter().map(|&(org, fact)| ((org, fact.user.id), person(org, fact.user.id))).collect();
-        let memberships = plan.memberships(&resolution).expect("everybody resolves");
-        let expected = keys(&facts, |&(org, fact)| (org, person(org, fact.user.id), fact.chat.id));
-        prop_assert_eq!(memberships.keys().copied().collect::<Vec<_>>(), expected);
-        for (key, membership) in memberships {
-            let own = facts.iter().filter(|(org, fact)| (*org, person(*org, fact.user.id), fact.chat.id) == key);
-            prop_assert_eq!(Some(membership.first_seen_at), own.map(|(_, fact)| fact.date).min());
-        }
-        prop_assert_eq!(plan.memberships(&Resolution::new()), None);
         Ok(())
     });
 }

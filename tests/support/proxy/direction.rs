@@ -76,7 +76,9 @@ impl<'a> Direction<'a> {
             let Some(length) = self.reader.length(bytes).filter(|length| *length <= bytes.len()) else { break };
             let watcher = self.line.road.watcher();
             let mut reading = self.reader.read(&bytes[..length], watcher.is_some());
-            let sprung = reading.point.and_then(|point| self.line.road.traps.meet(point));
+            let traps = &self.line.road.traps;
+            let [first, second] = [reading.point, reading.also].map(|point| point.and_then(|point| traps.meet(point)));
+            let sprung = first.or(second);
             if sprung.is_some() || !reading.acked.is_empty() {
                 self.forward().await?;
             }
@@ -92,7 +94,7 @@ impl<'a> Direction<'a> {
                 self.act(action, trap, &reading, length).await?;
             }
             self.run.length += length;
-            self.run.points.extend(reading.point);
+            self.run.points.extend(reading.point.into_iter().chain(reading.also));
             let is_over = |(channel, _): &mut (u16, Trap)| reading.is_complete && *channel == reading.channel;
             if let Some((_, trap)) = self.cutting.take_if(is_over) {
                 self.forward().await?;

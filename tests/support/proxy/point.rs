@@ -18,7 +18,7 @@ pub enum Point {
     /// A client executes something that neither begins nor ends a transaction. A prepared statement is met where
     /// its parameters are bound, not where it is prepared.
     Statement,
-    /// A client commits.
+    /// A client commits, or calls what commits when it is done.
     Commit,
     /// The database has begun a transaction.
     Begun,

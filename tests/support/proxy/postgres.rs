@@ -54,7 +54,11 @@ impl Reader for Requests {
 }
 
 /// What the server says.
-pub struct Answers;
+#[derive(Default)]
+pub struct Answers {
+    /// A call has ended, and nothing failed after it; its commit is yet to come.
+    has_called: bool,
+}
 
 impl Reader for Answers {
     fn length(&self, bytes: &[u8]) -> Option<usize> {
@@ -66,11 +70,25 @@ impl Reader for Answers {
             // CommandComplete
             (b'C', b"BEGIN\0") => Some(Point::Begun),
             (b'C', b"COMMIT\0") => Some(Point::Committed),
-            // ReadyForQuery
-            (b'Z', _) => Some(Point::Ready),
+            (b'C', b"CALL\0") => {
+                self.has_called = true;
+                None
+            }
+            // ErrorResponse
+            (b'E', _) => {
+                self.has_called = false;
+                None
+            }
+            // ReadyForQuery, outside a transaction or in one
+            (b'Z', status) => {
+                let has_committed = std::mem::take(&mut self.has_called) && status == b"I";
+                let point = if has_committed { Point::Committed } else { Point::Ready };
+                let also = has_committed.then_some(Point::Ready);
+                return Reading { point: Some(point), also, is_complete: true, ..Reading::default() };
+            }
             _ => None,
         };
-        Reading { point, is_complete: matches!(point, Some(Point::Ready)), ..Reading::default() }
+        Reading { point, ..Reading::default() }
     }
 }
 
@@ -94,7 +112,8 @@ fn point(sql: &[u8]) -> Option<Point> {
     let end = sql.iter().position(|byte| !byte.is_ascii_alphabetic()).unwrap_or(sql.len());
     match &*sql[..end].to_ascii_uppercase() {
         b"BEGIN" | b"START" => Some(Point::Begin),
-        b"COMMIT" | b"END" => Some(Point::Commit),
+        // Procedures are called outside transactions only, and commit when they are done.
+        b"COMMIT" | b"END" | b"CALL" => Some(Point::Commit),
         b"ROLLBACK" | b"ABORT" => None,
         _ => Some(Point::Statement),
     }

@@ -22,6 +22,8 @@ pub trait Reader: Send {
 #[derive(Debug, Default)]
 pub struct Reading {
     pub point: Option<Point>,
+    /// Another one that it is at the same time, met after the first.
+    pub also: Option<Point>,
     /// Tells apart what may come interleaved.
     pub channel: u16,
     /// Nothing more follows on the channel that belongs to this.
@@ -37,6 +39,6 @@ pub fn pair(protocol: Protocol) -> [Box<dyn Reader>; 2] {
             let channels = Arc::default();
             [Side::Client, Side::Server].map(|side| Box::new(amqp::Frames::of(side, &channels)) as Box<dyn Reader>)
         }
-        Protocol::Postgres => [Box::new(postgres::Requests::default()), Box::new(postgres::Answers)],
+        Protocol::Postgres => [Box::new(postgres::Requests::default()), Box::new(postgres::Answers::default())],
     }
 }
