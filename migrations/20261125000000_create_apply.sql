@@ -65,6 +65,7 @@ begin
 
     -- The resolver: finds or creates the participant behind every user. The locks keep merges of people out. Rows that would
     -- not change are not touched; the others are locked in the order of (org_id, tg_user_id), a survivor under its own user.
+    -- Lookups are lateral with a limit, here and below, so that no plan can read more than a key's row.
     select array_agg(coalesce(live.id, survivor.id, gen_random_uuid())),
            array_agg(case
                when live.id is not null then
@@ -92,7 +93,10 @@ begin
             where live.id is null and m.org_id = orgs[f.org] and m.tg_user_id = f.tg_user_id and m.merged_into is not null
             order by m.merged_into limit 1
         ) merged on true
-        left join participants survivor on survivor.org_id = orgs[f.org] and survivor.id = merged.id;
+        left join lateral (
+            select s.id, s.tg_user_id, s.first_seen_at, s.last_activity_at from participants s
+            where s.org_id = orgs[f.org] and s.id = merged.id limit 1
+        ) survivor on true;
     row_orgs := person_orgs;
     row_users := person_users;
     row_ids := ids;

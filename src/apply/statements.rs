@@ -1,32 +1,43 @@
-//! The statements: a set of rows each, as arrays through `unnest`, one cached plan for any size.
+//! The statements: a set of rows each, as arrays, one cached plan for any size.
 //!
-//! The arrays are sorted by key, and rows come in their order: `unnest` stands in a select list of its own, and all
-//! joins are nested loops. In `from`, each array would be copied row by row first, a twelfth of PostgreSQL's CPU time.
+//! What is written stands in a procedure of the database, `rollcall_apply` (in `migrations/`). The arrays are sorted by key,
+//! and rows are locked in their order: `unnest` stands in a select list of its own, and all joins are nested loops. In
+//! `from`, each array would be copied row by row first, a twelfth of `PostgreSQL`'s CPU time.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     iter::Peekable,
 };
 
-use sqlx::PgConnection;
+use sqlx::{PgConnection, Postgres, postgres::PgArguments, query::QueryAs};
 use uuid::Uuid;
 
 use super::{Applied, timestamp::Timestamp};
 use crate::{
     clock,
     database::Fault,
-    plan::{ActivityKey, Plan},
+    plan::{ActivityKey, ChatKey, Group, Participant, Plan, UserKey},
     sabotage::{Bug, is_on},
 };
 
-/// Builds one array per column, so that no array can be shorter than another.
-macro_rules! columns {
-    ($rows:expr => |$row:pat_param| { $($column:ident: $type:ty = $value:expr),* $(,)? }) => {
+/// What kept everything from being written.
+#[derive(Debug, Default, sqlx::FromRow)]
+struct Answer {
+    busy: Option<Vec<Uuid>>,
+    unknown: Option<Vec<Uuid>>,
+}
+
+type Call<'q> = QueryAs<'q, Postgres, Answer, PgArguments>;
+
+/// Binds one array per column, so that no array can be shorter than another.
+macro_rules! bind_columns {
+    ($query:expr, $rows:expr => |$row:pat_param| { $($column:ident: $type:ty = $value:expr),* $(,)? }) => {{
         $(let mut $column: Vec<$type> = Vec::with_capacity($rows.len());)*
         for $row in $rows {
             $($column.push($value);)*
         }
-    };
+        $query$(.bind($column))*
+    }};
 }
 
 /// Keeps workers and merges of people out of these organizations until the end of the transaction; they wait.
@@ -44,19 +55,14 @@ pub(crate) async fn find_activity(
     connection: &mut PgConnection,
     keys: &BTreeSet<ActivityKey>,
 ) -> Result<BTreeSet<ActivityKey>, Fault> {
-    columns!(keys => |&(org, user, chat, event_type, source)| {
+    let query = sqlx::query_scalar(include_str!("sql/find_activity.sql"));
+    let query = bind_columns!(query, keys => |&(org, user, chat, event_type, source)| {
         orgs: Uuid = org,
         chats: i64 = chat,
         event_types: &str = event_type,
         sources: i64 = source,
         users: i64 = user,
     });
-    let query = sqlx::query_scalar(include_str!("sql/find_activity.sql"))
-        .bind(orgs)
-        .bind(chats)
-        .bind(event_types)
-        .bind(sources)
-        .bind(users);
     let found: HashSet<i64> = query.fetch_all(connection).await?.into_iter().collect();
     Ok(keys.iter().zip(1..).filter(|(_, position)| found.contains(position)).map(|(key, _)| *key).collect())
 }
@@ -85,11 +91,23 @@ pub(super) async fn find_active_groups(
 
 /// Writes a plan, all or nothing; outside a transaction, in one of its own.
 pub(super) async fn write(connection: &mut PgConnection, plan: &Plan<'_>) -> Result<Applied, Fault> {
-    let people = &plan.participants;
-    let mut orgs: Vec<Uuid> = people.keys().map(|(org, _)| *org).collect();
+    let mut orgs: Vec<Uuid> = plan.participants.keys().map(|(org, _)| *org).collect();
     orgs.dedup();
-    let mut org_position = Positions::among(&orgs);
-    columns!(people => |(&(org, user), row)| {
+    let call = sqlx::query_as(include_str!("sql/apply.sql")).bind(&orgs);
+    let call = bind_people(call, &orgs, &plan.participants);
+    let call = bind_memberships(call, &orgs, plan);
+    let call = bind_activity(call, &orgs, plan);
+    let call = bind_groups(call, &orgs, &plan.groups);
+    // All of the answer is read: an error of the commit comes after the row.
+    let answers: Vec<Answer> = call.fetch_all(connection).await?;
+    let Answer { busy, unknown } = answers.into_iter().next().unwrap_or_default();
+    let set = |orgs: Option<Vec<Uuid>>| orgs.into_iter().flatten().collect();
+    Ok(Applied { busy: set(busy), unknown: set(unknown) })
+}
+
+fn bind_people<'q>(call: Call<'q>, orgs: &[Uuid], rows: &'q BTreeMap<UserKey, Participant<'_>>) -> Call<'q> {
+    let mut org_position = Positions::among(orgs);
+    bind_columns!(call, rows => |(&(org, user), row)| {
         person_orgs: i32 = org_position.of(&org),
         person_users: i64 = user,
         usernames: Option<&str> = row.profile.value.username.as_deref(),
@@ -100,10 +118,13 @@ pub(super) async fn write(connection: &mut PgConnection, plan: &Plan<'_>) -> Res
         profile_update_ids: i64 = row.profile.version.update_id,
         people_seen_at: Timestamp = Timestamp(row.first_seen_at),
         people_active_at: Option<Timestamp> = row.last_activity_at.map(|at| Timestamp(if is_on(Bug::OwnClock) { clock::now() } else { at })),
-    });
-    let members = &plan.memberships;
-    let (mut org_position, mut person) = (Positions::among(&orgs), Positions::among(people.keys()));
-    columns!(members => |(&(user, chat), row)| {
+    })
+}
+
+fn bind_memberships<'q>(call: Call<'q>, orgs: &[Uuid], plan: &Plan<'_>) -> Call<'q> {
+    let rows = &plan.memberships;
+    let (mut org_position, mut person) = (Positions::among(orgs), Positions::among(plan.participants.keys()));
+    bind_columns!(call, rows => |(&(user, chat), row)| {
         member_orgs: i32 = org_position.of(&user.0),
         member_people: i32 = person.of(&user),
         member_chats: i64 = chat,
@@ -111,10 +132,13 @@ pub(super) async fn write(connection: &mut PgConnection, plan: &Plan<'_>) -> Res
         joined_at: Option<Timestamp> = row.last_joined_at.map(Timestamp),
         left_at: Option<Timestamp> = row.last_left_at.map(Timestamp),
         wrote_at: Option<Timestamp> = row.last_message_at.map(Timestamp),
-    });
-    let activity = &plan.activity;
-    let (mut org_position, mut person) = (Positions::among(&orgs), Positions::among(people.keys()));
-    columns!(activity => |(&(org, user, chat, event_type, source), row)| {
+    })
+}
+
+fn bind_activity<'q>(call: Call<'q>, orgs: &[Uuid], plan: &'q Plan<'_>) -> Call<'q> {
+    let rows = &plan.activity;
+    let (mut org_position, mut person) = (Positions::among(orgs), Positions::among(plan.participants.keys()));
+    bind_columns!(call, rows => |(&(org, user, chat, event_type, source), row)| {
         activity_orgs: i32 = org_position.of(&org),
         activity_people: i32 = person.of(&(org, user)),
         activity_users: i64 = user,
@@ -132,10 +156,12 @@ pub(super) async fn write(connection: &mut PgConnection, plan: &Plan<'_>) -> Res
         mentions: i32 = row.content.value.mentions,
         contents_at: Timestamp = Timestamp(row.content.version.at),
         content_update_ids: i64 = row.content.version.update_id,
-    });
-    let groups = &plan.groups;
-    let mut org_position = Positions::among(&orgs);
-    columns!(groups => |(&(org, chat), row)| {
+    })
+}
+
+fn bind_groups<'q>(call: Call<'q>, orgs: &[Uuid], rows: &'q BTreeMap<ChatKey, Group<'_>>) -> Call<'q> {
+    let mut org_position = Positions::among(orgs);
+    bind_columns!(call, rows => |(&(org, chat), row)| {
         group_orgs: i32 = org_position.of(&org),
         group_chats: i64 = chat,
         titles: Option<&str> = row.titled.map(|titled| titled.value.title),
@@ -143,55 +169,7 @@ pub(super) async fn write(connection: &mut PgConnection, plan: &Plan<'_>) -> Res
         titles_at: Option<Timestamp> = row.titled.map(|titled| Timestamp(titled.version.at)),
         title_update_ids: Option<i64> = row.titled.map(|titled| titled.version.update_id),
         events_at: Timestamp = Timestamp(row.last_event_at),
-    });
-    let query = sqlx::query_as(include_str!("sql/apply.sql"))
-        .bind(orgs)
-        .bind(person_orgs)
-        .bind(person_users)
-        .bind(usernames)
-        .bind(first_names)
-        .bind(last_names)
-        .bind(full_names)
-        .bind(profiles_at)
-        .bind(profile_update_ids)
-        .bind(people_seen_at)
-        .bind(people_active_at)
-        .bind(member_orgs)
-        .bind(member_people)
-        .bind(member_chats)
-        .bind(members_seen_at)
-        .bind(joined_at)
-        .bind(left_at)
-        .bind(wrote_at)
-        .bind(activity_orgs)
-        .bind(activity_people)
-        .bind(activity_users)
-        .bind(activity_chats)
-        .bind(event_types)
-        .bind(source_ids)
-        .bind(occurred_at)
-        .bind(edits_at)
-        .bind(thread_ids)
-        .bind(reply_ids)
-        .bind(media_types)
-        .bind(texts)
-        .bind(chars)
-        .bind(links)
-        .bind(mentions)
-        .bind(contents_at)
-        .bind(content_update_ids)
-        .bind(group_orgs)
-        .bind(group_chats)
-        .bind(titles)
-        .bind(chat_types)
-        .bind(titles_at)
-        .bind(title_update_ids)
-        .bind(events_at);
-    // All of the answer is read: an error of the commit comes after the row.
-    let answers: Vec<(Option<Vec<Uuid>>, Option<Vec<Uuid>>)> = query.fetch_all(connection).await?;
-    let (busy, unknown) = answers.into_iter().next().unwrap_or_default();
-    let set = |orgs: Option<Vec<Uuid>>| orgs.into_iter().flatten().collect();
-    Ok(Applied { busy: set(busy), unknown: set(unknown) })
+    })
 }
 
 /// Finds one after the other, in ascending order, where keys stand that are sorted; the first one is at 1.
@@ -220,4 +198,3 @@ pub(super) async fn count_again(connection: &mut PgConnection) -> Result<(), Fau
     sqlx::query(again).execute(connection).await?;
     Ok(())
 }
-
