@@ -12,6 +12,7 @@ mod memory;
 mod merges;
 mod operations;
 mod partitions;
+mod procedure;
 mod proxy;
 mod publishing;
 mod refusals;

@@ -32,3 +32,7 @@ $$;
 
 create trigger participants_guard_delete before delete on participants
     for each row execute function rollcall_guard_participant();
+
+-- Served by participants_merged_tg_user well enough: it is for merges and deletions only. As long as the tables were empty, the
+-- resolver's look for a survivor could be planned with it, and read all merged people of the organization.
+drop index participants_merged_into;

@@ -1,0 +1,132 @@
+//! What the procedure that writes promises to those who call it at once: rows in one order, lookups by key, no conflict.
+
+use rollcall::{
+    apply::{self, Applied, Lane},
+    database,
+    decode::{Event, Fact},
+};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use uuid::Uuid;
+
+use crate::support::{
+    Place,
+    community::{create_org, enveloped, event, message},
+    eventually,
+};
+
+fn said(org: Uuid, update_id: i64, user: i64) -> Event {
+    event(&enveloped(org, &message(update_id, user, "hello")).1)
+}
+
+fn facts(events: &[(Uuid, Event)]) -> Vec<(Uuid, &Fact)> {
+    events.iter().flat_map(|(org, event)| event.facts.iter().map(|fact| (*org, fact))).collect()
+}
+
+async fn count(connection: &mut PgConnection, what: &str) -> i64 {
+    sqlx::query_scalar(AssertSqlSafe(format!("select count(*) from {what}"))).fetch_one(connection).await.unwrap()
+}
+
+/// One transaction writes and waits, another wants to write the same.
+async fn overlap(before: &[i64], update_id: i64, commits: bool) {
+    let place = Place::new().await;
+    let mut observer = place.connect().await;
+    let org = create_org(&mut observer).await;
+    let mut lane = Lane::new(place.settings.database.clone());
+    let known: Vec<_> = before.iter().map(|update_id| (org, said(org, *update_id, 1))).collect();
+    lane.apply(&facts(&known)).await.unwrap();
+
+    let events = [(org, said(org, update_id, 1))];
+    let mut first = database::connect(&place.settings.database).await.unwrap();
+    let mut transaction = first.begin().await.unwrap();
+    assert_eq!(apply::apply(&mut transaction, &facts(&events)).await.unwrap(), Applied::default());
+    let second = tokio::spawn(async move { lane.apply(&facts(&events)).await });
+    let waiting = "pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+    eventually("the second one waits", async || count(&mut place.connect().await, waiting).await == 1).await;
+    if commits {
+        transaction.commit().await.unwrap();
+    } else {
+        transaction.rollback().await.unwrap();
+    }
+    assert_eq!(second.await.unwrap().unwrap(), Applied::default());
+    assert_eq!(count(&mut observer, "participants").await, 1);
+    let joined = "activity_events a join participant_groups g using (org_id, participant_id, tg_chat_id)";
+    assert_eq!(count(&mut observer, joined).await, i64::try_from(before.len()).unwrap() + 1);
+    place.assert_metrics_recompute().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn somebody_whom_another_transaction_creates_is_found_after_it() {
+    overlap(&[], 50, true).await;
+    overlap(&[], 50, false).await;
+}
+
+/// Nothing is news of the person or the membership, so that they meet in the activity.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_another_transaction_inserts_is_found_after_it() {
+    overlap(&[10, 100], 50, true).await;
+    overlap(&[10, 100], 50, false).await;
+}
+
+/// Two transactions that lock rows in different orders can wait for each other for ever.
+#[tokio::test]
+async fn rows_are_written_in_the_order_of_their_keys() {
+    let place = Place::new().await;
+    let mut connection = place.connect().await;
+    let orgs = [create_org(&mut connection).await, create_org(&mut connection).await];
+    // 7 and 300 have no common divisor: all users, and not in order
+    let numbers = (0..300).map(|number| (number, number * 7 % 300 + 1));
+    let events: Vec<_> =
+        numbers.flat_map(|(number, user)| orgs.map(|org| (org, said(org, number + 1, user)))).collect();
+    let mut lane = Lane::new(place.settings.database.clone());
+    assert_eq!(lane.apply(&facts(&events)).await.unwrap(), Applied::default());
+    for (table, key) in [
+        ("participants", "org_id, tg_user_id"),
+        ("activity_events", "org_id, tg_user_id, tg_chat_id, event_type, source_id"),
+        ("group_daily_users", "org_id, tg_chat_id, date, event_type, tg_user_id"),
+        ("group_metrics", "org_id, tg_chat_id, date"),
+        ("org_telegram_groups", "org_id, tg_chat_id"),
+        // in the order of the people
+        ("participant_groups g join participants p on p.id = g.participant_id", "p.org_id, p.tg_user_id, g.tg_chat_id"),
+    ] {
+        let at = if table.starts_with("participant_groups") { "g.ctid" } else { "ctid" };
+        let query = format!(
+            "select count(*), count(*) filter (where by_key <> by_place) from (
+                select row_number() over (order by {key}) as by_key, row_number() over (order by {at}) as by_place from {table}
+            ) n"
+        );
+        let query = sqlx::query_as(AssertSqlSafe(query));
+        let (rows, misplaced): (i64, i64) = query.fetch_one(&mut connection).await.unwrap();
+        assert!(rows >= 2 && misplaced == 0, "{table}: {misplaced} of {rows} are elsewhere");
+    }
+}
+
+/// No statistics are there, as before the first autovacuum.
+#[tokio::test]
+async fn plans_that_were_made_on_empty_tables_read_no_more_than_they_need() {
+    let place = Place::new().await;
+    let mut observer = place.connect().await;
+    let org = create_org(&mut observer).await;
+    let mut connection = database::connect(&place.settings.database).await.unwrap();
+    apply::apply(&mut connection, &facts(&[(org, said(org, 1, 1))])).await.unwrap();
+    let crowd: Vec<_> = (2..3000).map(|number| (org, said(org, number, number))).collect();
+    apply::apply(&mut connection, &facts(&crowd)).await.unwrap();
+    sqlx::raw_sql(
+        "insert into participants (org_id, tg_user_id, merged_into)
+            select org_id, tg_user_id + 10000, id from participants where tg_user_id % 2 = 0",
+    )
+    .execute(&mut observer)
+    .await
+    .unwrap();
+
+    // known ones, merged ones and new ones, and what came before
+    let users = (100..150).chain(10_100..10_150).chain(20_000..20_050);
+    let mut events: Vec<_> = users.zip(5000..).map(|(user, update_id)| (org, said(org, update_id, user))).collect();
+    events.extend((2..52).map(|number| (org, said(org, number, number))));
+    let mut transaction = connection.begin().await.unwrap();
+    apply::apply(&mut transaction, &facts(&events)).await.unwrap();
+    let read =
+        "select sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0))::bigint from pg_stat_xact_user_tables";
+    let read: i64 = sqlx::query_scalar(read).fetch_one(&mut *transaction).await.unwrap();
+    let most = i64::try_from(events.len()).unwrap() * 20;
+    assert!((1..most).contains(&read), "{read} rows were read for {} events", events.len());
+}
