@@ -64,6 +64,8 @@ const BASE: Scenario = Scenario {
     is_quick: false,
 };
 
+const FAR: &[&str] = &["database.writers=1", "batch.max_events=50", "batch.max_transaction_events=50"];
+
 pub const ALL: &[Scenario] = &[
     Scenario { is_quick: true, ..BASE },
     Scenario { name: "orgs-1", about: "1 organization", orgs: 1, ..BASE },
@@ -111,6 +113,22 @@ pub const ALL: &[Scenario] = &[
         name: "latency-5ms-replicas-4",
         about: "5 ms to the database, each way, 4 replicas",
         latency: Duration::from_millis(5),
+        replicas: 4,
+        ..BASE
+    },
+    // One replica waits for the network most of the time, and not for the cores.
+    Scenario {
+        name: "far",
+        about: "5 ms to the database, each way, one writer, at most 50 events a transaction",
+        latency: Duration::from_millis(5),
+        settings: FAR,
+        ..BASE
+    },
+    Scenario {
+        name: "far-replicas-4",
+        about: "5 ms to the database, each way, 4 replicas of one writer, at most 50 events a transaction",
+        latency: Duration::from_millis(5),
+        settings: FAR,
         replicas: 4,
         ..BASE
     },
