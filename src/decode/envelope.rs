@@ -19,9 +19,9 @@ object! {
         "org_id" => org_id: Cow<'a, str>,
         "update" => update: Update<'a>,
         "update_id" => update_id: Integer,
-        "message" => message: Content<'a>,
-        "edited_message" => edited_message: Content<'a>,
-        "chat_member" => chat_member: ChatMember<'a>,
+        "message" => message: Box<Content<'a>>,
+        "edited_message" => edited_message: Box<Content<'a>>,
+        "chat_member" => chat_member: Box<ChatMember<'a>>,
     }
 }
 

@@ -15,9 +15,9 @@ const SYSTEM_ACCOUNTS: [i64; 3] = [777_000, 136_817_688, 1_087_968_824];
 object! {
     struct Update<'a> {
         "update_id" => update_id: Integer,
-        "message" => message: Content<'a>,
-        "edited_message" => edited_message: Content<'a>,
-        "chat_member" => chat_member: ChatMember<'a>,
+        "message" => message: Box<Content<'a>>,
+        "edited_message" => edited_message: Box<Content<'a>>,
+        "chat_member" => chat_member: Box<ChatMember<'a>>,
     }
 }
 
