@@ -114,7 +114,7 @@ fn bind_people<'q>(call: Call<'q>, orgs: &[Uuid], rows: &'q BTreeMap<UserKey, Pa
         first_names: Option<&str> = row.profile.value.first_name.as_deref(),
         last_names: Option<&str> = row.profile.value.last_name.as_deref(),
         full_names: String = row.profile.value.full_name(user),
-        profiles_at: Timestamp = Timestamp(if is_on(Bug::ArrivalWins) { clock::now() } else { row.profile.version.at }),
+        profiles_at: Timestamp = Timestamp(if is_on(Bug::ArrivalWins) { clock::now_ms() } else { row.profile.version.at }),
         profile_update_ids: i64 = row.profile.version.update_id,
         people_seen_at: Timestamp = Timestamp(row.first_seen_at),
         people_active_at: Option<Timestamp> = row.last_activity_at.map(|at| Timestamp(if is_on(Bug::OwnClock) { clock::now() } else { at })),
