@@ -126,7 +126,7 @@ impl Lane {
 /// # Errors
 ///
 /// When something was not written; then nothing of the caller's transaction may be committed.
-pub async fn apply(transaction: &mut PgConnection, facts: &[(Uuid, &Fact)]) -> Result<Applied, Fault> {
+pub async fn apply(connection: &mut PgConnection, facts: &[(Uuid, &Fact)]) -> Result<Applied, Fault> {
     let mut left_out = Applied::default();
     loop {
         let is_left_out = |org: &Uuid| left_out.busy.contains(org) || left_out.unknown.contains(org);
@@ -135,10 +135,10 @@ pub async fn apply(transaction: &mut PgConnection, facts: &[(Uuid, &Fact)]) -> R
             return Ok(left_out);
         }
         let counts_again = is_on(Bug::CountTwice)
-            && !find_activity(transaction, &plan.activity.keys().copied().collect()).await?.is_empty();
-        let Applied { busy, unknown } = statements::write(transaction, &plan).await?;
+            && !find_activity(connection, &plan.activity.keys().copied().collect()).await?.is_empty();
+        let Applied { busy, unknown } = statements::write(connection, &plan).await?;
         if counts_again {
-            statements::count_again(transaction).await?;
+            statements::count_again(connection).await?;
         }
         if busy.is_empty() && unknown.is_empty() {
             return Ok(left_out);

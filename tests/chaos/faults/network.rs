@@ -45,7 +45,7 @@ pub(super) fn all() -> Vec<Fault> {
         named("network: byte by byte", Act::ByteByByte),
         named("network: 5 ms each way", Act::Far),
         Fault { replicas: 4, ..named("network: 5 ms each way, four replicas", Act::Far) },
-        named("database: half-open inside a transaction", Act::HalfOpen(Point::Committed)),
+        named("database: half-open at COMMIT's answer", Act::HalfOpen(Point::Committed)),
         named("database: half-open at COMMIT", Act::HalfOpen(Point::Commit)),
         named("broker: half-open at a delivery", Act::HalfOpen(Point::Deliver)),
         named("broker: half-open at an ack", Act::HalfOpen(Point::Ack)),
