@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use tokio_util::sync::CancellationToken;
 use tracing_appender::non_blocking::ErrorCounter;
 
 use crate::{
@@ -27,6 +28,8 @@ pub struct Status {
     broker: Dependency,
     dead_letters: Dependency,
     losses: AtomicU64,
+    /// Cancelled when events come in for the first time.
+    begun: CancellationToken,
     log: Option<ErrorCounter>,
     /// What is counted and measured.
     pub metrics: Metrics,
@@ -114,9 +117,16 @@ impl Status {
 
     /// Events are being consumed.
     pub fn broker_works(&self) {
+        self.begun.cancel();
         if self.broker.note(String::new()) {
             tracing::info!("broker works");
         }
+    }
+
+    /// Waits until events come in, or for a second: what no event waits for should not hold up the first ones.
+    pub async fn begun(&self) {
+        // In an outage it begins all the same.
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.begun.cancelled()).await;
     }
 
     /// The broker cannot be used.

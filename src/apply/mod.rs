@@ -43,6 +43,15 @@ impl Lane {
         Self { settings, connection: None }
     }
 
+    /// Connects, and lets the server compile what [`Self::apply`] calls: a first transaction takes longer otherwise.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be used; then `apply` will say so too.
+    pub async fn open(&mut self) -> Result<(), Fault> {
+        self.bounded(async |connection| statements::write(connection, &Plan::default()).await).await.map(drop)
+    }
+
     /// Writes the facts, each with its organization, in any order.
     ///
     /// # Errors

@@ -33,21 +33,17 @@ pub(super) async fn run(settings: Arc<Settings>) -> Result<(), Failure> {
     let worker = Worker::new(Arc::clone(&settings), Arc::clone(&status));
     let mut tasks = JoinSet::new();
     let worker_stop = stop.clone();
-    let (watch, watch_stop) = (worker.clone(), stop.clone());
+    let beside = (worker.clone(), Arc::clone(&settings), Arc::clone(&status), stop.clone());
     tasks.spawn(async move { worker.run(worker_stop).await });
     tasks.spawn(async move {
-        watch.watch_database(watch_stop).await;
-        Ok(())
-    });
-    let archivist = archive::run(Arc::clone(&settings), Arc::clone(&status), stop.clone());
-    tasks.spawn(async move {
-        archivist.await;
-        Ok(())
-    });
-    let (retention, retention_stop) = (Arc::clone(&settings), stop.clone());
-    let metrics = Arc::clone(&status);
-    tasks.spawn(async move {
-        archive::sweep(&retention, &metrics, retention_stop).await;
+        let (worker, settings, status, stop) = beside;
+        if stop.run_until_cancelled(status.begun()).await.is_some() {
+            tokio::join!(
+                worker.watch_database(stop.clone()),
+                archive::run(Arc::clone(&settings), Arc::clone(&status), stop.clone()),
+                archive::sweep(&settings, &status, stop.clone()),
+            );
+        }
         Ok(())
     });
     tasks.spawn(http::serve(listener, Arc::clone(&status), stop.clone()));

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow, bail};
-use futures_util::Stream as _;
+use futures_util::{Stream as _, future::try_join_all};
 use lapin::{
     Channel, Connection, Consumer, ErrorKind,
     options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicQosOptions},
@@ -119,17 +119,14 @@ impl Intake {
         prefetch: u16,
     ) -> anyhow::Result<(Self, Vec<Channel>)> {
         let connection = broker::connect(settings, name).await?;
-        let opening = async {
-            let mut channels = Vec::new();
-            for _ in 0..count {
-                let channel = connection.create_channel().await?;
-                // Before consuming: lapin buffers without bound what the broker sends.
-                channel.basic_qos(prefetch, BasicQosOptions { global: false }).await?;
-                channels.push(channel);
-            }
-            lapin::Result::Ok(channels)
-        };
-        let channels = tokio::time::timeout(settings.connect_timeout, opening).await.context("opening channels")?;
+        let opening = (0..count).map(async |_| {
+            let channel = connection.create_channel().await?;
+            // Before consuming: lapin buffers without bound what the broker sends.
+            channel.basic_qos(prefetch, BasicQosOptions { global: false }).await?;
+            lapin::Result::Ok(channel)
+        });
+        let opening = tokio::time::timeout(settings.connect_timeout, try_join_all(opening));
+        let channels = opening.await.context("opening channels")?;
         let channels = channels.map_err(|error| anyhow!(describe(&error))).context("opening channels")?;
         Ok((Self { connection, partitions: Vec::new(), turn: 0, in_a_row: 0 }, channels))
     }

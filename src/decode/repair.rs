@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 
+use memchr::{memchr, memchr2};
+
 use super::{Reason, Refusal};
 
 const MAX_DEPTH: usize = 64;
@@ -14,22 +16,20 @@ const REPLACEMENT: &[u8; 6] = br"\ufffd";
 pub(super) fn repair(body: &[u8]) -> Result<Cow<'_, str>, Refusal> {
     let text =
         std::str::from_utf8(body).map_err(|error| malformed(format!("not UTF-8 at byte {}", error.valid_up_to())))?;
+    // Counting is quick, and seldom is there more to do.
+    if body.iter().filter(|byte| matches!(byte, b'{' | b'[')).count() > MAX_DEPTH {
+        check_depth(body)?;
+    }
     let mut broken = Vec::new();
-    let mut depth = 0_usize;
     let mut at = 0;
-    while let Some(byte) = body.get(at) {
-        at += 1;
-        match byte {
-            b'{' | b'[' => {
-                depth += 1;
-                if depth > MAX_DEPTH {
-                    return Err(malformed(format!("nested deeper than {MAX_DEPTH} levels at byte {}", at - 1)));
-                }
-            }
-            b'}' | b']' => depth = depth.saturating_sub(1),
-            b'"' => at = string_end(body, at, &mut broken),
-            _ => {}
+    // All escapes stand in strings, or this is no JSON.
+    while let Some(step) = body.get(at..).and_then(|rest| memchr(b'\\', rest)) {
+        at += step;
+        let Escape { length, is_broken } = Escape::at(body, at);
+        if is_broken {
+            broken.push(at);
         }
+        at += length;
     }
     if broken.is_empty() {
         return Ok(Cow::Borrowed(text));
@@ -42,6 +42,26 @@ pub(super) fn repair(body: &[u8]) -> Result<Cow<'_, str>, Refusal> {
     String::from_utf8(repaired).map(Cow::Owned).map_err(|_| malformed("not UTF-8".into()))
 }
 
+fn check_depth(body: &[u8]) -> Result<(), Refusal> {
+    let mut depth = 0_usize;
+    let mut at = 0;
+    while let Some(byte) = body.get(at) {
+        at += 1;
+        match byte {
+            b'{' | b'[' => {
+                depth += 1;
+                if depth > MAX_DEPTH {
+                    return Err(malformed(format!("nested deeper than {MAX_DEPTH} levels at byte {}", at - 1)));
+                }
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            b'"' => at = string_end(body, at),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// The text with stand-ins for numbers that no 64-bit float holds: floats become another float, integers
 /// another integer beyond 64 bits, and nothing that is looked at can tell. For texts that are JSON.
 pub(super) fn tame_numbers(text: &str) -> String {
@@ -51,7 +71,7 @@ pub(super) fn tame_numbers(text: &str) -> String {
     let mut at = 0;
     while at < body.len() {
         let end = match body[at] {
-            b'"' => string_end(body, at + 1, &mut Vec::new()),
+            b'"' => string_end(body, at + 1),
             b'-' | b'0'..=b'9' => at + body[at..].iter().take_while(|byte| is_part(byte)).count(),
             _ => at + text[at..].chars().next().map_or(1, char::len_utf8),
         };
@@ -67,24 +87,35 @@ pub(super) fn tame_numbers(text: &str) -> String {
     tamed
 }
 
-/// The position after the string that is open at `at`; notes where escapes need replacing.
-fn string_end(body: &[u8], mut at: usize, broken: &mut Vec<usize>) -> usize {
-    while let Some(step) = body[at..].iter().position(|byte| matches!(byte, b'"' | b'\\')) {
+/// The position after the string that is open at `at`.
+fn string_end(body: &[u8], mut at: usize) -> usize {
+    while let Some(step) = body.get(at..).and_then(|rest| memchr2(b'"', b'\\', rest)) {
         at += step;
         if body[at] == b'"' {
             return at + 1;
         }
-        match code_unit(body, at) {
-            Some(0xd800..=0xdbff) if matches!(code_unit(body, at + 6), Some(0xdc00..=0xdfff)) => at += 12,
-            Some(0 | 0xd800..=0xdfff) => {
-                broken.push(at);
-                at += 6;
-            }
-            Some(_) => at += 6,
-            None => at = body.len().min(at + 2),
-        }
+        at += Escape::at(body, at).length;
     }
     body.len()
+}
+
+/// What a backslash begins.
+struct Escape {
+    /// In bytes, perhaps beyond the end; a surrogate pair is one.
+    length: usize,
+    /// Whether no string can hold it.
+    is_broken: bool,
+}
+
+impl Escape {
+    fn at(body: &[u8], at: usize) -> Self {
+        let (length, is_broken) = match code_unit(body, at) {
+            Some(0xd800..=0xdbff) if matches!(code_unit(body, at + 6), Some(0xdc00..=0xdfff)) => (12, false),
+            Some(unit) => (6, matches!(unit, 0 | 0xd800..=0xdfff)),
+            None => (2, false),
+        };
+        Self { length, is_broken }
+    }
 }
 
 /// The UTF-16 code unit of the `\uXXXX` escape at `at`, if one stands there.

@@ -53,10 +53,13 @@ impl Worker {
         while !stop.is_cancelled() {
             // Nothing is taken from the broker that could not be written: held deliveries would run
             // into its timeout and count as redelivered.
-            if self.wait_for_database(&stop).await.is_none() {
-                break;
-            }
-            match self.session(&stop).await {
+            let both = async { tokio::join!(self.wait_for_database(), broker::declare(&self.settings.broker)) };
+            let Some(((), declared)) = stop.run_until_cancelled(both).await else { break };
+            let ended = match declared {
+                Ok(topology) => session::run(self, topology, &stop).await,
+                Err(error) => Err(error),
+            };
+            match ended {
                 Ok(session::Stopped) => break,
                 Err(error) if error.is::<Died>() => return Err(error),
                 Err(error) => {
@@ -67,11 +70,6 @@ impl Worker {
             }
         }
         Ok(())
-    }
-
-    async fn session(&self, stop: &CancellationToken) -> anyhow::Result<session::Stopped> {
-        let topology = broker::declare(&self.settings.broker).await?;
-        session::run(self, topology, stop).await
     }
 
     /// Asks the database now and then, so that readiness knows of an outage that no event meets.
@@ -92,19 +90,18 @@ impl Worker {
         }
     }
 
-    /// `None` if the worker stops first.
-    async fn wait_for_database(&self, stop: &CancellationToken) -> Option<()> {
+    async fn wait_for_database(&self) {
         let mut backoff = Backoff::new(&self.settings.retry);
         loop {
             match self.ask_database(&mut None).await {
                 Ok(()) => {
                     self.status.database_works();
-                    return Some(());
+                    return;
                 }
                 Err(fault) => {
                     let wait = backoff.next_wait();
                     self.status.database_fails(&fault, wait);
-                    stop.run_until_cancelled(tokio::time::sleep(wait)).await?;
+                    tokio::time::sleep(wait).await;
                 }
             }
         }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::anyhow;
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, future::join_all};
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -107,7 +107,11 @@ pub(super) struct Stopped;
 /// Consumes until the worker stops, then finishes what was begun; or until the connection breaks.
 pub(super) async fn run(worker: &Worker, topology: Topology, stop: &CancellationToken) -> anyhow::Result<Stopped> {
     let settings = &worker.settings;
-    let intake = Intake::open(&settings.broker, &topology, &worker.replica).await?;
+    let mut lanes: Vec<_> = (0..settings.database.writers).map(|_| Lane::new(settings.database.clone())).collect();
+    // What keeps a lane from being opened is told when it is needed.
+    let opening = join_all(lanes.iter_mut().map(Lane::open));
+    let (intake, _) = tokio::join!(Intake::open(&settings.broker, &topology, &worker.replica), opening);
+    let intake = intake?;
     let priorities = topology.event_queues().enumerate().map(|(partition, _)| priority(&worker.replica, partition));
     let deliveries = worker.status.metrics.consumes(priorities);
     worker.status.broker_works();
@@ -132,8 +136,7 @@ pub(super) async fn run(worker: &Worker, topology: Topology, stop: &Cancellation
         abandon: abandon.clone(),
     };
     let mut tasks = JoinSet::new();
-    for exit in exits {
-        let lane = Lane::new(settings.database.clone());
+    for (exit, lane) in exits.into_iter().zip(lanes) {
         let backoff = Backoff::new(&settings.retry);
         tasks.spawn(Writer::new(exit, lane, outlet.clone(), backoff, settings.limits.max_attempts).run());
     }

@@ -343,3 +343,23 @@ async fn an_organization_with_activity_is_not_deleted_by_mistake() {
     let facts: Vec<_> = news.facts.iter().map(|fact| (org, fact)).collect();
     assert!(lane.apply(&facts).await.unwrap().unknown.contains(&org));
 }
+
+#[tokio::test]
+async fn participants_belong_to_an_organization() {
+    let place = Place::new().await;
+    let mut connection = place.connect().await;
+    let org = create_org(&mut connection).await;
+    let insert = "insert into participants (org_id, full_name) values ($1, 'Guest')";
+    sqlx::query(insert).bind(org).execute(&mut connection).await.unwrap();
+    let nobody = Uuid::new_v4();
+    for astray in [insert, "update participants set org_id = $1"] {
+        let error = sqlx::query(astray).bind(nobody).execute(&mut connection).await.unwrap_err();
+        assert_eq!(error.as_database_error().unwrap().code().unwrap(), "23503");
+    }
+    sqlx::query("delete from org_telegram_groups").execute(&mut connection).await.unwrap();
+    let error = sqlx::query("delete from organizations").execute(&mut connection).await.unwrap_err();
+    assert_eq!(error.as_database_error().unwrap().code().unwrap(), "23503");
+    let guests: i64 =
+        sqlx::query_scalar("select count(*) from participants").fetch_one(&mut connection).await.unwrap();
+    assert_eq!(guests, 1);
+}

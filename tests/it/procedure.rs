@@ -67,6 +67,40 @@ async fn a_message_that_another_transaction_inserts_is_found_after_it() {
     overlap(&[10, 100], 50, false).await;
 }
 
+/// Somebody new, whom another transaction creates too, is waited for; meanwhile somebody known is edited by a person.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_changes_after_it_was_looked_at_is_looked_at_again() {
+    let place = Place::new().await;
+    let mut observer = place.connect().await;
+    let org = create_org(&mut observer).await;
+    let mut lane = Lane::new(place.settings.database.clone());
+    let known = [(org, said(org, 10, 2)), (org, said(org, 11, 3))];
+    lane.apply(&facts(&known)).await.unwrap();
+
+    let mut other = place.connect().await;
+    let mut transaction = other.begin().await.unwrap();
+    let create = "insert into participants (org_id, tg_user_id, source) values ($1, 1, 'telegram_group')";
+    sqlx::query(create).bind(org).execute(&mut *transaction).await.unwrap();
+    let news = [1, 2, 3].map(|user| (org, said(org, 20 + user, user)));
+    let second = tokio::spawn(async move { lane.apply(&facts(&news)).await });
+    let waiting = "pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+    eventually("the lane waits", async || count(&mut place.connect().await, waiting).await == 1).await;
+    let edits = "update participants set full_name = 'Ms. Two' where tg_user_id = 2;
+        update participant_groups g set first_seen_at = 'epoch' from participants p where p.id = g.participant_id and p.tg_user_id = 3";
+    sqlx::raw_sql(edits).execute(&mut observer).await.unwrap();
+    transaction.rollback().await.unwrap();
+    assert_eq!(second.await.unwrap().unwrap(), Applied::default());
+
+    let newest = "extract(epoch from max(last_activity_at))::bigint - extract(epoch from min(last_activity_at))::bigint as spread";
+    let people = format!("select count(*), count(*) filter (where full_name = 'Ms. Two'), {newest} from participants");
+    let people: (i64, i64, i64) = sqlx::query_as(AssertSqlSafe(people)).fetch_one(&mut observer).await.unwrap();
+    assert_eq!(people, (3, 1, 2), "each has the date of the newest message");
+    let places = "participant_groups where last_message_at > '2026-01-01 12:00:20+00'";
+    assert_eq!(count(&mut observer, places).await, 3);
+    assert_eq!(count(&mut observer, "participant_groups where first_seen_at = 'epoch'").await, 1);
+    place.assert_metrics_recompute().await;
+}
+
 /// Two transactions that lock rows in different orders can wait for each other for ever.
 #[tokio::test]
 async fn rows_are_written_in_the_order_of_their_keys() {
