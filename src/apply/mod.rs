@@ -144,7 +144,7 @@ pub async fn apply(connection: &mut PgConnection, facts: &[(Uuid, &Fact)]) -> Re
             return Ok(left_out);
         }
         let counts_again = is_on(Bug::CountTwice)
-            && !find_activity(connection, &plan.activity.keys().copied().collect()).await?.is_empty();
+            && !find_activity(connection, &plan.activity.iter().map(|(key, _)| *key).collect()).await?.is_empty();
         let Applied { busy, unknown } = statements::write(connection, &plan).await?;
         if counts_again {
             statements::count_again(connection).await?;

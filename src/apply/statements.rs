@@ -5,7 +5,7 @@
 //! `from`, each array would be copied row by row first, a twelfth of `PostgreSQL`'s CPU time.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeSet, HashSet},
     iter::Peekable,
 };
 
@@ -16,7 +16,7 @@ use super::{Applied, timestamp::Timestamp};
 use crate::{
     clock,
     database::Fault,
-    plan::{ActivityKey, ChatKey, Group, Participant, Plan, UserKey},
+    plan::{ActivityKey, ChatKey, Group, Participant, Plan, Rows, UserKey},
     sabotage::{Bug, is_on},
 };
 
@@ -91,7 +91,7 @@ pub(super) async fn find_active_groups(
 
 /// Writes a plan, all or nothing; outside a transaction, in one of its own.
 pub(super) async fn write(connection: &mut PgConnection, plan: &Plan<'_>) -> Result<Applied, Fault> {
-    let mut orgs: Vec<Uuid> = plan.participants.keys().map(|(org, _)| *org).collect();
+    let mut orgs: Vec<Uuid> = plan.participants.iter().map(|((org, _), _)| *org).collect();
     orgs.dedup();
     let call = sqlx::query_as(include_str!("sql/apply.sql")).bind(&orgs);
     let call = bind_people(call, &orgs, &plan.participants);
@@ -105,9 +105,9 @@ pub(super) async fn write(connection: &mut PgConnection, plan: &Plan<'_>) -> Res
     Ok(Applied { busy: set(busy), unknown: set(unknown) })
 }
 
-fn bind_people<'q>(call: Call<'q>, orgs: &[Uuid], rows: &'q BTreeMap<UserKey, Participant<'_>>) -> Call<'q> {
+fn bind_people<'q>(call: Call<'q>, orgs: &[Uuid], rows: &'q Rows<UserKey, Participant<'_>>) -> Call<'q> {
     let mut org_position = Positions::among(orgs);
-    bind_columns!(call, rows => |(&(org, user), row)| {
+    bind_columns!(call, rows => |&((org, user), ref row)| {
         person_orgs: i32 = org_position.of(&org),
         person_users: i64 = user,
         usernames: Option<&str> = row.profile.value.username.as_deref(),
@@ -123,8 +123,8 @@ fn bind_people<'q>(call: Call<'q>, orgs: &[Uuid], rows: &'q BTreeMap<UserKey, Pa
 
 fn bind_memberships<'q>(call: Call<'q>, orgs: &[Uuid], plan: &Plan<'_>) -> Call<'q> {
     let rows = &plan.memberships;
-    let (mut org_position, mut person) = (Positions::among(orgs), Positions::among(plan.participants.keys()));
-    bind_columns!(call, rows => |(&(user, chat), row)| {
+    let (mut org_position, mut person) = (Positions::among(orgs), Positions::among(plan.participants.iter().map(|(user, _)| user)));
+    bind_columns!(call, rows => |&((user, chat), ref row)| {
         member_orgs: i32 = org_position.of(&user.0),
         member_people: i32 = person.of(&user),
         member_chats: i64 = chat,
@@ -137,8 +137,8 @@ fn bind_memberships<'q>(call: Call<'q>, orgs: &[Uuid], plan: &Plan<'_>) -> Call<
 
 fn bind_activity<'q>(call: Call<'q>, orgs: &[Uuid], plan: &'q Plan<'_>) -> Call<'q> {
     let rows = &plan.activity;
-    let (mut org_position, mut person) = (Positions::among(orgs), Positions::among(plan.participants.keys()));
-    bind_columns!(call, rows => |(&(org, user, chat, event_type, source), row)| {
+    let (mut org_position, mut person) = (Positions::among(orgs), Positions::among(plan.participants.iter().map(|(user, _)| user)));
+    bind_columns!(call, rows => |&((org, user, chat, event_type, source), ref row)| {
         activity_orgs: i32 = org_position.of(&org),
         activity_people: i32 = person.of(&(org, user)),
         activity_users: i64 = user,
@@ -159,9 +159,9 @@ fn bind_activity<'q>(call: Call<'q>, orgs: &[Uuid], plan: &'q Plan<'_>) -> Call<
     })
 }
 
-fn bind_groups<'q>(call: Call<'q>, orgs: &[Uuid], rows: &'q BTreeMap<ChatKey, Group<'_>>) -> Call<'q> {
+fn bind_groups<'q>(call: Call<'q>, orgs: &[Uuid], rows: &'q Rows<ChatKey, Group<'_>>) -> Call<'q> {
     let mut org_position = Positions::among(orgs);
-    bind_columns!(call, rows => |(&(org, chat), row)| {
+    bind_columns!(call, rows => |&((org, chat), ref row)| {
         group_orgs: i32 = org_position.of(&org),
         group_chats: i64 = chat,
         titles: Option<&str> = row.titled.map(|titled| titled.value.title),

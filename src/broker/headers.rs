@@ -107,7 +107,7 @@ fn object(table: &FieldTable, depth: usize) -> Value {
     if depth > MAX_DEPTH {
         return json!("…");
     }
-    let members = table.inner().iter().map(|(key, value)| (sound(key.as_str().as_bytes()), value_at(value, depth + 1)));
+    let members = table.inner().iter().map(|(key, value)| (sound_bytes(key.as_str().as_bytes()), value_at(value, depth + 1)));
     Value::Object(members.collect::<Map<_, _>>())
 }
 
@@ -129,9 +129,9 @@ fn value_at(value: &AMQPValue, depth: usize) -> Value {
         AMQPValue::Float(value) => json!(value),
         AMQPValue::Double(value) => json!(value),
         AMQPValue::DecimalValue(value) => json!(format!("{value:?}")),
-        AMQPValue::ShortString(value) => json!(sound(value.as_str().as_bytes())),
-        AMQPValue::LongString(value) => json!(sound(value.as_bytes())),
-        AMQPValue::ByteArray(value) => json!(sound(value.as_slice())),
+        AMQPValue::ShortString(value) => json!(sound_bytes(value.as_str().as_bytes())),
+        AMQPValue::LongString(value) => json!(sound_bytes(value.as_bytes())),
+        AMQPValue::ByteArray(value) => json!(sound_bytes(value.as_slice())),
         AMQPValue::FieldArray(values) if depth < MAX_DEPTH => {
             values.as_slice().iter().map(|value| value_at(value, depth + 1)).collect()
         }
@@ -141,10 +141,14 @@ fn value_at(value: &AMQPValue, depth: usize) -> Value {
     }
 }
 
-/// As text that PostgreSQL can hold: no NUL, no broken UTF-8.
+/// As text that PostgreSQL can hold, which is any without NUL.
 #[must_use]
-pub fn sound(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).replace('\0', "\u{fffd}")
+pub fn sound(text: String) -> String {
+    if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text }
+}
+
+fn sound_bytes(bytes: &[u8]) -> String {
+    sound(String::from_utf8_lossy(bytes).into_owned())
 }
 
 #[cfg(test)]

@@ -203,7 +203,7 @@ impl Intake {
             partition,
             published_at: broker::published_at(&delivery.properties),
             tag: delivery.delivery_tag,
-            routing_key: broker::sound(delivery.routing_key.as_str().as_bytes()),
+            routing_key: broker::sound(delivery.routing_key.into()),
             redelivered: delivery.redelivered,
             delivery_count: broker::delivery_count(delivery.properties.headers().as_ref()),
             body: delivery.data,

@@ -82,7 +82,7 @@ impl Profile {
     #[must_use]
     pub fn full_name(&self, user_id: i64) -> String {
         match (&self.first_name, &self.last_name, &self.username) {
-            (Some(first), Some(last), _) => format!("{first} {last}"),
+            (Some(first), Some(last), _) => [first, " ", last].concat(),
             (Some(name), None, _) | (None, Some(name), _) | (None, None, Some(name)) => name.clone(),
             (None, None, None) => format!("User {user_id}"),
         }

@@ -1,12 +1,10 @@
 //! Plan: the facts of some batches folded into the rows to write, no key twice, sorted by key.
 //!
 //! Pure. Every fold is a merge that is commutative, associative and idempotent: least, greatest, or
-//! the newest version wins. The maps are sorted because two replicas that write the same rows in
+//! the newest version wins. Rows are sorted because two replicas that write the same rows in
 //! different orders would deadlock.
 
 mod rows;
-
-use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
@@ -20,43 +18,53 @@ pub type ChatKey = (Uuid, i64);
 /// A row of `activity_events`: organization, Telegram user, chat, event type, source id.
 pub type ActivityKey = (Uuid, i64, i64, &'static str, i64);
 
+/// Rows with their keys, in the order of these, none twice.
+pub type Rows<K, V> = Vec<(K, V)>;
+
 /// The rows that some facts of some organizations propose.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Plan<'a> {
     /// People, before it is known which participants they are.
-    pub participants: BTreeMap<UserKey, Participant<'a>>,
+    pub participants: Rows<UserKey, Participant<'a>>,
     /// Their places in chats, by user and chat.
-    pub memberships: BTreeMap<(UserKey, i64), Membership>,
+    pub memberships: Rows<(UserKey, i64), Membership>,
     /// What happened.
-    pub activity: BTreeMap<ActivityKey, Activity<'a>>,
+    pub activity: Rows<ActivityKey, Activity<'a>>,
     /// The chats.
-    pub groups: BTreeMap<ChatKey, Group<'a>>,
+    pub groups: Rows<ChatKey, Group<'a>>,
 }
 
 impl<'a> Plan<'a> {
     /// Folds facts, each with its organization, in any order.
     pub fn fold(facts: impl IntoIterator<Item = (Uuid, &'a Fact)>) -> Self {
+        let keyed = |(org, fact): (Uuid, &'a Fact)| {
+            ((org, fact.user.id, fact.chat.id, fact.what.name(), fact.source_id), fact)
+        };
+        let mut facts: Vec<(ActivityKey, &Fact)> = facts.into_iter().map(keyed).collect();
         let mut plan = Self::default();
-        for (org, fact) in facts {
-            plan.add(org, fact);
+        // One order serves three tables: the keys of the others are beginnings of this one.
+        facts.sort_unstable_by_key(|(key, _)| *key);
+        plan.activity.reserve_exact(facts.len());
+        for (key, fact) in &facts {
+            let (org, user, chat, ..) = *key;
+            fold_into(&mut plan.participants, (org, user), Participant::of(fact), Participant::merge);
+            fold_into(&mut plan.memberships, ((org, user), chat), Membership::of(fact), Membership::merge);
+            fold_into(&mut plan.activity, *key, Activity::of(fact), Activity::merge);
+        }
+        let chat_key = |(org, _, chat, ..): &ActivityKey| (*org, *chat);
+        facts.sort_unstable_by_key(|(key, _)| chat_key(key));
+        for (key, fact) in &facts {
+            fold_into(&mut plan.groups, chat_key(key), Group::of(fact), Group::merge);
         }
         plan
     }
+}
 
-    fn add(&mut self, org: Uuid, fact: &'a Fact) {
-        let user = (org, fact.user.id);
-        let chat = (org, fact.chat.id);
-        self.participants
-            .entry(user)
-            .and_modify(|row| row.merge(Participant::of(fact)))
-            .or_insert_with(|| Participant::of(fact));
-        self.memberships
-            .entry((user, fact.chat.id))
-            .and_modify(|row| row.merge(Membership::of(fact)))
-            .or_insert_with(|| Membership::of(fact));
-        self.groups.entry(chat).and_modify(|row| row.merge(Group::of(fact))).or_insert_with(|| Group::of(fact));
-        let key = (org, fact.user.id, fact.chat.id, fact.what.name(), fact.source_id);
-        self.activity.entry(key).and_modify(|row| row.merge(Activity::of(fact))).or_insert_with(|| Activity::of(fact));
+/// Adds a row whose key is not less than those before it.
+fn fold_into<K: PartialEq, V>(rows: &mut Rows<K, V>, key: K, row: V, merge: impl FnOnce(&mut V, V)) {
+    match rows.last_mut() {
+        Some((last, kept)) if *last == key => merge(kept, row),
+        _ => rows.push((key, row)),
     }
 }
 
