@@ -72,6 +72,19 @@ declare
     reply_orgs uuid[];
     reply_chats bigint[];
     reply_dates date[];
+    -- what each chat's day gets, and where its row was seen
+    day_orgs uuid[];
+    day_chats bigint[];
+    day_dates date[];
+    day_messages int[];
+    day_replies int[];
+    day_writers int[];
+    day_joined int[];
+    day_gone int[];
+    day_tids tid[];
+    -- of each chat, as above
+    group_tids tid[];
+    group_is_news boolean[];
 begin
     -- Tries, so that a merge of people delays its own organization only. What follows sees all that was written before.
     select array_agg(slot) into refused_slots
@@ -381,7 +394,8 @@ begin
                 from revised where became_reply;
         end if;
 
-        -- Adds what really was new in this transaction; nothing else may ever count here.
+        -- What really was new in this transaction, by chat and day; nothing else may ever count.
+        day_orgs := null;
         if true = any (is_new) or reply_orgs is not null then
             with fresh as (
                 select orgs[n.org] as org_id, n.tg_chat_id, n.event_type, n.tg_user_id, n.reply_to,
@@ -398,58 +412,35 @@ begin
                 select f.* from (
                     select distinct org_id, tg_chat_id, date, event_type, tg_user_id from fresh order by 1, 2, 3, 4, 5
                 ) f
-                -- most wrote before; to conflict costs more than to look
                 where not exists (
                     select from group_daily_users u
                     where u.org_id = f.org_id and u.tg_chat_id = f.tg_chat_id and u.date = f.date and u.event_type = f.event_type
                       and u.tg_user_id = f.tg_user_id)
                 returning org_id, tg_chat_id, date, event_type
             )
-            insert into group_metrics as m (org_id, tg_chat_id, date, message_count, reply_count, dau, join_count, leave_count)
-            select org_id, tg_chat_id, date, sum(messages), sum(replies), sum(writers), sum(joined), sum(gone)
+            select array_agg(org_id), array_agg(tg_chat_id), array_agg(date), array_agg(messages), array_agg(replies), array_agg(writers),
+                   array_agg(joined), array_agg(gone)
+            into day_orgs, day_chats, day_dates, day_messages, day_replies, day_writers, day_joined, day_gone
             from (
-                select org_id, tg_chat_id, date, count(*) filter (where event_type = 'message') as messages, count(reply_to) as replies,
-                       0 as writers, 0 as joined, 0 as gone
-                from fresh group by 1, 2, 3
-                union all
-                select org_id, tg_chat_id, date, 0, 0, count(*) filter (where event_type = 'message'),
-                       count(*) filter (where event_type = 'join'), count(*) filter (where event_type = 'leave')
-                from newcomers group by 1, 2, 3
-                union all
-                select unnest(reply_orgs), unnest(reply_chats), unnest(reply_dates), 0, 1, 0, 0, 0
-            ) added
-            group by 1, 2, 3
-            -- somebody's second join of a day adds nothing
-            having sum(messages) + sum(replies) + sum(writers) + sum(joined) + sum(gone) > 0
-            order by 1, 2, 3
-            on conflict (org_id, tg_chat_id, date) do update set
-                message_count = m.message_count + excluded.message_count,
-                reply_count   = m.reply_count + excluded.reply_count,
-                dau           = m.dau + excluded.dau,
-                join_count    = m.join_count + excluded.join_count,
-                leave_count   = m.leave_count + excluded.leave_count;
+                select org_id, tg_chat_id, date, sum(messages)::int as messages, sum(replies)::int as replies,
+                       sum(writers)::int as writers, sum(joined)::int as joined, sum(gone)::int as gone
+                from (
+                    select org_id, tg_chat_id, date, count(*) filter (where event_type = 'message') as messages, count(reply_to) as replies,
+                           0 as writers, 0 as joined, 0 as gone
+                    from fresh group by 1, 2, 3
+                    union all
+                    select org_id, tg_chat_id, date, 0, 0, count(*) filter (where event_type = 'message'),
+                           count(*) filter (where event_type = 'join'), count(*) filter (where event_type = 'leave')
+                    from newcomers group by 1, 2, 3
+                    union all
+                    select unnest(reply_orgs), unnest(reply_chats), unnest(reply_dates), 0, 1, 0, 0, 0
+                ) added
+                group by 1, 2, 3
+                -- somebody's second join of a day adds nothing
+                having sum(messages) + sum(replies) + sum(writers) + sum(joined) + sum(gone) > 0
+                order by 1, 2, 3
+            ) d;
         end if;
-
-        -- Last, because every transaction of an organization meets in these rows.
-        insert into org_telegram_groups as g (org_id, tg_chat_id, title, chat_type, title_at, title_update_id, last_event_at)
-            select orgs[n.org], n.tg_chat_id, n.title, n.chat_type, n.title_at, n.title_update_id, n.event_at
-            from (
-                select unnest(group_orgs) as org, unnest(group_chats) as tg_chat_id, unnest(titles) as title, unnest(chat_types) as chat_type,
-                       unnest(titles_at) as title_at, unnest(title_update_ids) as title_update_id, unnest(events_at) as event_at
-            ) n
-            left join lateral (
-                select * from org_telegram_groups o where o.org_id = orgs[n.org] and o.tg_chat_id = n.tg_chat_id limit 1
-            ) old on true
-            where old.org_id is null
-               or rollcall_is_newer(n.title_at, n.title_update_id, old.title_at, old.title_update_id)
-               or n.event_at > coalesce(old.last_event_at, '-infinity')
-            on conflict (org_id, tg_chat_id) do update set
-                title           = case when rollcall_is_newer(excluded.title_at, excluded.title_update_id, g.title_at, g.title_update_id) then excluded.title else g.title end,
-                chat_type       = case when rollcall_is_newer(excluded.title_at, excluded.title_update_id, g.title_at, g.title_update_id) then excluded.chat_type else g.chat_type end,
-                title_update_id = case when rollcall_is_newer(excluded.title_at, excluded.title_update_id, g.title_at, g.title_update_id) then excluded.title_update_id else g.title_update_id end,
-                title_at        = greatest(g.title_at, excluded.title_at),
-                last_event_at   = greatest(g.last_event_at, excluded.last_event_at),
-                updated_at      = now();
         exit;
     exception
         -- what was seen is no longer there
@@ -463,6 +454,117 @@ begin
             get stacked diagnostics violated = constraint_name;
             if (violated in ('idx_participants_unique_tg_user_per_org', 'participant_groups_pkey', 'activity_events_pkey',
                              'group_daily_users_pkey')) is not true then
+                raise;
+            end if;
+    end;
+    end loop;
+
+    -- The rows in which all transactions of an organization meet: last, and by themselves, so that little is done once more.
+    is_careful := false;
+    loop
+    begin
+        if day_orgs is not null then
+            select array_agg(old.tid), coalesce(bool_or(old.is_held), false) into day_tids, is_any_held
+                from (select unnest(day_orgs) as org_id, unnest(day_chats) as tg_chat_id, unnest(day_dates) as date) n
+                left join lateral (
+                    select m.ctid as tid, m.xmax <> '0' as is_held from group_metrics m
+                    where m.org_id = n.org_id and m.tg_chat_id = n.tg_chat_id and m.date = n.date limit 1
+                ) old on true;
+            missing := array_positions(day_tids, null);
+            if cardinality(missing) > 0 then
+                insert into group_metrics (org_id, tg_chat_id, date, message_count, reply_count, dau, join_count, leave_count)
+                    select day_orgs[i], day_chats[i], day_dates[i], day_messages[i], day_replies[i], day_writers[i], day_joined[i], day_gone[i]
+                    from unnest(missing) i;
+            end if;
+            if cardinality(missing) < cardinality(day_tids) then
+                if is_careful or is_any_held then
+                    select array_agg(m.tid) into day_tids
+                        from (
+                            select unnest(day_orgs) as org_id, unnest(day_chats) as tg_chat_id, unnest(day_dates) as date, unnest(day_tids) as tid
+                        ) n
+                        left join lateral (
+                            select m.ctid as tid from group_metrics m
+                            where n.tid is not null and m.org_id = n.org_id and m.tg_chat_id = n.tg_chat_id and m.date = n.date
+                            for no key update
+                        ) m on true;
+                end if;
+                update group_metrics m set
+                        message_count = m.message_count + n.messages,
+                        reply_count   = m.reply_count + n.replies,
+                        dau           = m.dau + n.writers,
+                        join_count    = m.join_count + n.joined,
+                        leave_count   = m.leave_count + n.gone
+                    from (
+                        select unnest(day_orgs) as org_id, unnest(day_chats) as tg_chat_id, unnest(day_dates) as date, unnest(day_tids) as tid,
+                               unnest(day_messages) as messages, unnest(day_replies) as replies, unnest(day_writers) as writers,
+                               unnest(day_joined) as joined, unnest(day_gone) as gone
+                    ) n
+                    where m.ctid = n.tid and m.org_id = n.org_id and m.tg_chat_id = n.tg_chat_id and m.date = n.date;
+                get diagnostics written = row_count;
+                if written <> cardinality(day_tids) - cardinality(missing) then
+                    raise serialization_failure;
+                end if;
+            end if;
+        end if;
+
+        select array_agg(old.tid), array_agg(old.is_news), coalesce(bool_or(old.is_held), false)
+            into group_tids, group_is_news, is_any_held
+            from (
+                select unnest(group_orgs) as org, unnest(group_chats) as tg_chat_id, unnest(titles_at) as title_at,
+                       unnest(title_update_ids) as title_update_id, unnest(events_at) as event_at
+            ) n
+            left join lateral (
+                select g.ctid as tid, g.xmax <> '0' as is_held,
+                       (rollcall_is_newer(n.title_at, n.title_update_id, g.title_at, g.title_update_id)
+                           or n.event_at > coalesce(g.last_event_at, '-infinity')) is true as is_news
+                from org_telegram_groups g
+                where g.org_id = orgs[n.org] and g.tg_chat_id = n.tg_chat_id limit 1
+            ) old on true;
+        missing := array_positions(group_tids, null);
+        if cardinality(missing) > 0 then
+            insert into org_telegram_groups (org_id, tg_chat_id, title, chat_type, title_at, title_update_id, last_event_at)
+                select orgs[group_orgs[i]], group_chats[i], titles[i], chat_types[i], titles_at[i], title_update_ids[i], events_at[i]
+                from unnest(missing) i;
+        end if;
+        if true = any (group_is_news) then
+            if is_careful or is_any_held then
+                select array_agg(g.tid) into group_tids
+                    from (select unnest(group_orgs) as org, unnest(group_chats) as tg_chat_id, unnest(group_is_news) as is_news) n
+                    left join lateral (
+                        select g.ctid as tid from org_telegram_groups g
+                        where n.is_news and g.org_id = orgs[n.org] and g.tg_chat_id = n.tg_chat_id for no key update
+                    ) g on true;
+            end if;
+            update org_telegram_groups g set
+                    title           = case when rollcall_is_newer(n.title_at, n.title_update_id, g.title_at, g.title_update_id) then n.title else g.title end,
+                    chat_type       = case when rollcall_is_newer(n.title_at, n.title_update_id, g.title_at, g.title_update_id) then n.chat_type else g.chat_type end,
+                    title_update_id = case when rollcall_is_newer(n.title_at, n.title_update_id, g.title_at, g.title_update_id) then n.title_update_id else g.title_update_id end,
+                    title_at        = greatest(g.title_at, n.title_at),
+                    last_event_at   = greatest(g.last_event_at, n.event_at),
+                    updated_at      = now()
+                from (
+                    select unnest(group_orgs) as org, unnest(group_chats) as tg_chat_id, unnest(group_tids) as tid, unnest(group_is_news) as is_news,
+                           unnest(titles) as title, unnest(chat_types) as chat_type, unnest(titles_at) as title_at,
+                           unnest(title_update_ids) as title_update_id, unnest(events_at) as event_at
+                ) n
+                where n.is_news and g.ctid = n.tid and g.org_id = orgs[n.org] and g.tg_chat_id = n.tg_chat_id;
+            get diagnostics written = row_count;
+            if written <> cardinality(array_positions(group_is_news, true)) then
+                raise serialization_failure;
+            end if;
+        end if;
+        exit;
+    exception
+        -- what was seen is no longer there
+        when serialization_failure then
+            if is_careful then
+                raise;
+            end if;
+            is_careful := true;
+        -- what was not there is there now
+        when unique_violation then
+            get stacked diagnostics violated = constraint_name;
+            if (violated in ('group_metrics_pkey', 'org_telegram_groups_pkey')) is not true then
                 raise;
             end if;
     end;

@@ -153,6 +153,8 @@ impl Run<'_> {
     /// Runs a limit in a process of its own.
     async fn limit(&self, arguments: &[String]) -> anyhow::Result<Figures> {
         let mut command = command(std::env::current_exe()?, self.place, &[]);
+        // as in src/main.rs
+        command.env("_RJEM_MALLOC_CONF", "narenas:1,dirty_decay_ms:1000,muzzy_decay_ms:0");
         command.args(arguments).args(self.flags()).stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0);
         let mut child = command.spawn().context("starting a limit")?;
         let (mut orders, answers) = child.stdin.take().zip(child.stdout.take()).context("a limit has no pipes")?;

@@ -65,13 +65,19 @@ impl Load {
         Ok(file)
     }
 
+    /// With their chats, which people make active before a bot tells anything of them.
     async fn create_organizations(&self, connection: &mut PgConnection) -> sqlx::Result<()> {
         let ids: Vec<_> = self.orgs.iter().map(|org| org.id).collect();
         let names: Vec<_> = self.orgs.iter().map(|org| org.name.clone()).collect();
         let timezones: Vec<_> = self.orgs.iter().map(|org| org.timezone).collect();
         let create =
             "insert into organizations (id, name, timezone) select * from unnest($1::uuid[], $2::text[], $3::text[])";
-        sqlx::query(create).bind(ids).bind(names).bind(timezones).execute(connection).await?;
+        sqlx::query(create).bind(ids).bind(names).bind(timezones).execute(&mut *connection).await?;
+        let chats = self.orgs.iter().flat_map(|org| org.chats.iter().map(|chat| (org.id, *chat)));
+        let (ids, chats): (Vec<_>, Vec<_>) = chats.unzip();
+        let create = "insert into org_telegram_groups (org_id, tg_chat_id, status)
+            select org_id, tg_chat_id, 'active' from unnest($1::uuid[], $2::bigint[]) as n (org_id, tg_chat_id)";
+        sqlx::query(create).bind(ids).bind(chats).execute(connection).await?;
         Ok(())
     }
 }

@@ -29,6 +29,7 @@ use anyhow::{Context as _, anyhow, bail};
 use clap::Parser as _;
 use rollcall::{clock, servers::Servers, shutdown::Signals};
 use sqlx::{Connection as _, PgConnection};
+use tikv_jemallocator::Jemalloc;
 
 use contender::{Contender, Run};
 use figures::Figures;
@@ -36,6 +37,10 @@ use load::Ground;
 use options::Options;
 use report::{Done, Measured, Report};
 use scenarios::{Measure, Scenario};
+
+/// The worker's, so that the limits have no other.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> ExitCode {
     let options = Options::parse();
