@@ -28,7 +28,7 @@ impl Load {
     pub fn generate(scenario: &Scenario, events: u64, seed: u64) -> anyhow::Result<Self> {
         let options = scenario::Options {
             orgs: scenario.orgs,
-            users: scenario.people.div_ceil(scenario.orgs as u64),
+            users: scenario.people,
             redelivered: scenario.redelivered,
             bad: 0.0,
             bare: 0.0,

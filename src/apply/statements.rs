@@ -123,7 +123,8 @@ fn bind_people<'q>(call: Call<'q>, orgs: &[Uuid], rows: &'q Rows<UserKey, Partic
 
 fn bind_memberships<'q>(call: Call<'q>, orgs: &[Uuid], plan: &Plan<'_>) -> Call<'q> {
     let rows = &plan.memberships;
-    let (mut org_position, mut person) = (Positions::among(orgs), Positions::among(plan.participants.iter().map(|(user, _)| user)));
+    let (mut org_position, mut person) =
+        (Positions::among(orgs), Positions::among(plan.participants.iter().map(|(user, _)| user)));
     bind_columns!(call, rows => |&((user, chat), ref row)| {
         member_orgs: i32 = org_position.of(&user.0),
         member_people: i32 = person.of(&user),
@@ -137,7 +138,8 @@ fn bind_memberships<'q>(call: Call<'q>, orgs: &[Uuid], plan: &Plan<'_>) -> Call<
 
 fn bind_activity<'q>(call: Call<'q>, orgs: &[Uuid], plan: &'q Plan<'_>) -> Call<'q> {
     let rows = &plan.activity;
-    let (mut org_position, mut person) = (Positions::among(orgs), Positions::among(plan.participants.iter().map(|(user, _)| user)));
+    let (mut org_position, mut person) =
+        (Positions::among(orgs), Positions::among(plan.participants.iter().map(|(user, _)| user)));
     bind_columns!(call, rows => |&((org, user, chat, event_type, source), ref row)| {
         activity_orgs: i32 = org_position.of(&org),
         activity_people: i32 = person.of(&(org, user)),

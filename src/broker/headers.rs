@@ -107,7 +107,8 @@ fn object(table: &FieldTable, depth: usize) -> Value {
     if depth > MAX_DEPTH {
         return json!("…");
     }
-    let members = table.inner().iter().map(|(key, value)| (sound_bytes(key.as_str().as_bytes()), value_at(value, depth + 1)));
+    let members =
+        table.inner().iter().map(|(key, value)| (sound_bytes(key.as_str().as_bytes()), value_at(value, depth + 1)));
     Value::Object(members.collect::<Map<_, _>>())
 }
 

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use memchr::{memchr, memchr2};
+use memchr::{memchr, memchr2, memchr2_iter};
 
 use super::{Reason, Refusal};
 
@@ -17,7 +17,7 @@ pub(super) fn repair(body: &[u8]) -> Result<Cow<'_, str>, Refusal> {
     let text =
         std::str::from_utf8(body).map_err(|error| malformed(format!("not UTF-8 at byte {}", error.valid_up_to())))?;
     // Counting is quick, and seldom is there more to do.
-    if body.iter().filter(|byte| matches!(byte, b'{' | b'[')).count() > MAX_DEPTH {
+    if memchr2_iter(b'{', b'[', body).take(MAX_DEPTH + 1).count() > MAX_DEPTH {
         check_depth(body)?;
     }
     let mut broken = Vec::new();

@@ -37,9 +37,8 @@ pub struct Plan<'a> {
 impl<'a> Plan<'a> {
     /// Folds facts, each with its organization, in any order.
     pub fn fold(facts: impl IntoIterator<Item = (Uuid, &'a Fact)>) -> Self {
-        let keyed = |(org, fact): (Uuid, &'a Fact)| {
-            ((org, fact.user.id, fact.chat.id, fact.what.name(), fact.source_id), fact)
-        };
+        let keyed =
+            |(org, fact): (Uuid, &'a Fact)| ((org, fact.user.id, fact.chat.id, fact.what.name(), fact.source_id), fact);
         let mut facts: Vec<(ActivityKey, &Fact)> = facts.into_iter().map(keyed).collect();
         let mut plan = Self::default();
         // One order serves three tables: the keys of the others are beginnings of this one.

@@ -359,7 +359,6 @@ async fn participants_belong_to_an_organization() {
     sqlx::query("delete from org_telegram_groups").execute(&mut connection).await.unwrap();
     let error = sqlx::query("delete from organizations").execute(&mut connection).await.unwrap_err();
     assert_eq!(error.as_database_error().unwrap().code().unwrap(), "23503");
-    let guests: i64 =
-        sqlx::query_scalar("select count(*) from participants").fetch_one(&mut connection).await.unwrap();
+    let guests: i64 = sqlx::query_scalar("select count(*) from participants").fetch_one(&mut connection).await.unwrap();
     assert_eq!(guests, 1);
 }
