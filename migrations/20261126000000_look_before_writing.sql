@@ -40,7 +40,6 @@ declare
     survivors uuid[];
     survivor_users bigint[];
     missing int[];
-    late record;
     is_any_held boolean;
     has_survivors boolean;
     -- the rows of participants to update
@@ -116,7 +115,7 @@ begin
                        unnest(profile_update_ids) as profile_update_id, unnest(people_seen_at) as seen_at, unnest(people_active_at) as active_at
             ) f
             left join lateral (
-                select p.id, p.ctid as tid, p.xmax not in ('0', p.xmin) as is_held,
+                select p.id, p.ctid as tid, p.xmax <> '0' as is_held,
                        (rollcall_is_newer(f.profile_at, f.profile_update_id, p.profile_at, p.profile_update_id)
                            or f.seen_at < coalesce(p.first_seen_at, 'infinity')
                            or f.active_at > coalesce(p.last_activity_at, '-infinity')) is true as is_news
@@ -153,34 +152,11 @@ begin
         end if;
         if cardinality(missing) > 0 then
             ids := array(select coalesce(id, gen_random_uuid()) from unnest(ids) id);
-            -- Many may be new to two replicas at once, so that this is done once more by itself.
-            loop
-            begin
-                insert into participants (org_id, id, tg_user_id, username, tg_first_name, tg_last_name, full_name, tg_full_name,
-                                          profile_at, profile_update_id, first_seen_at, last_activity_at, source)
-                    select orgs[person_orgs[i]], ids[i], person_users[i], usernames[i], first_names[i], last_names[i], full_names[i], full_names[i],
-                           profiles_at[i], profile_update_ids[i], people_seen_at[i], people_active_at[i], 'telegram_group'
-                    from unnest(missing) i;
-                exit;
-            exception when unique_violation then
-                get stacked diagnostics violated = constraint_name;
-                if violated is distinct from 'idx_participants_unique_tg_user_per_org' then
-                    raise;
-                end if;
-                for late in
-                    select i as person, live.id, live.tid
-                    from unnest(missing) i, lateral (
-                        select p.id, p.ctid as tid from participants p
-                        where p.org_id = orgs[person_orgs[i]] and p.tg_user_id = person_users[i] and p.merged_into is null limit 1
-                    ) live
-                loop
-                    ids[late.person] := late.id;
-                    tids[late.person] := late.tid;
-                    is_news[late.person] := true;
-                end loop;
-                missing := array_positions(tids, null);
-            end;
-            end loop;
+            insert into participants (org_id, id, tg_user_id, username, tg_first_name, tg_last_name, full_name, tg_full_name,
+                                      profile_at, profile_update_id, first_seen_at, last_activity_at, source)
+                select orgs[person_orgs[i]], ids[i], person_users[i], usernames[i], first_names[i], last_names[i], full_names[i], full_names[i],
+                       profiles_at[i], profile_update_ids[i], people_seen_at[i], people_active_at[i], 'telegram_group'
+                from unnest(missing) i;
         end if;
 
         if has_survivors then
@@ -303,7 +279,7 @@ begin
                        unnest(place_wrote_at) as wrote_at
             ) n
             left join lateral (
-                select g.ctid as tid, g.xmax not in ('0', g.xmin) as is_held,
+                select g.ctid as tid, g.xmax <> '0' as is_held,
                        (n.seen_at < g.first_seen_at
                            or n.joined_at > coalesce(g.last_joined_at, '-infinity')
                            or n.left_at > coalesce(g.last_left_at, '-infinity')
@@ -476,7 +452,8 @@ begin
         -- what was not there is there now
         when unique_violation then
             get stacked diagnostics violated = constraint_name;
-            if (violated in ('participant_groups_pkey', 'activity_events_pkey', 'group_daily_users_pkey')) is not true then
+            if (violated in ('idx_participants_unique_tg_user_per_org', 'participant_groups_pkey', 'activity_events_pkey',
+                             'group_daily_users_pkey')) is not true then
                 raise;
             end if;
     end;
@@ -490,7 +467,7 @@ begin
             select array_agg(old.tid), coalesce(bool_or(old.is_held), false) into day_tids, is_any_held
                 from (select unnest(day_orgs) as org_id, unnest(day_chats) as tg_chat_id, unnest(day_dates) as date) n
                 left join lateral (
-                    select m.ctid as tid, m.xmax not in ('0', m.xmin) as is_held from group_metrics m
+                    select m.ctid as tid, m.xmax <> '0' as is_held from group_metrics m
                     where m.org_id = n.org_id and m.tg_chat_id = n.tg_chat_id and m.date = n.date limit 1
                 ) old on true;
             missing := array_positions(day_tids, null);
@@ -537,7 +514,7 @@ begin
                        unnest(title_update_ids) as title_update_id, unnest(events_at) as event_at
             ) n
             left join lateral (
-                select g.ctid as tid, g.xmax not in ('0', g.xmin) as is_held,
+                select g.ctid as tid, g.xmax <> '0' as is_held,
                        (rollcall_is_newer(n.title_at, n.title_update_id, g.title_at, g.title_update_id)
                            or n.event_at > coalesce(g.last_event_at, '-infinity')) is true as is_news
                 from org_telegram_groups g

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::ticket::Share;
-use crate::batch::{Batch, Batcher, Hold, Size, Transaction};
+use crate::batch::{Batch, Batcher, Hold, Transaction};
 
 struct Queue {
     state: Mutex<State>,
@@ -37,8 +37,7 @@ pub(super) struct Entry(Arc<Queue>);
 pub(super) struct Exit(Arc<Queue>);
 
 /// A queue for a session with a way out for each writer.
-pub(super) fn queue(partitions: usize, size: Size, most_waiting: usize, writers: usize) -> (Entry, Vec<Exit>) {
-    let batcher = Batcher::new(partitions, size);
+pub(super) fn queue(batcher: Batcher<Share>, most_waiting: usize, writers: usize) -> (Entry, Vec<Exit>) {
     let state = Mutex::new(State { batcher, entries: 1, exits: writers, idle: 0 });
     let queue = Arc::new(Queue { state, most_waiting, arrived: Notify::new(), left: Notify::new() });
     let exits = (0..writers).map(|_| Exit(Arc::clone(&queue))).collect();

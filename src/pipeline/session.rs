@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     apply::Lane,
-    batch::Size,
+    batch::{Batcher, Size},
     broker::Topology,
     clock,
     consume::{Delivery, Intake, priority},
@@ -112,7 +112,9 @@ pub(super) async fn run(worker: &Worker, topology: Topology, stop: &Cancellation
     let opening = join_all(lanes.iter_mut().map(Lane::open));
     let (intake, _) = tokio::join!(Intake::open(&settings.broker, &topology, &worker.replica), opening);
     let intake = intake?;
-    let priorities = topology.event_queues().enumerate().map(|(partition, _)| priority(&worker.replica, partition));
+    let priorities: Vec<_> =
+        topology.event_queues().enumerate().map(|(partition, _)| priority(&worker.replica, partition)).collect();
+    let preferred = (0..priorities.len()).max_by_key(|partition| priorities[*partition]).unwrap_or_default();
     let deliveries = worker.status.metrics.consumes(priorities);
     worker.status.broker_works();
     tracing::info!(replica = worker.replica, partitions = topology.event_queues().count(), "consuming");
@@ -123,8 +125,9 @@ pub(super) async fn run(worker: &Worker, topology: Topology, stop: &Cancellation
     // Each message holds at least one unsettled delivery, of which there are `held`: these two never fill.
     let (settled, settlements) = mpsc::channel(held);
     let (refused, letters) = mpsc::channel(held);
+    let batcher = Batcher::new(partitions, size(settings)).beginning_with(preferred);
     // Bare updates multiply by their organizations: the router waits for room, which keeps their deliveries unsettled.
-    let (entry, exits) = queue(partitions, size(settings), held, settings.database.writers);
+    let (entry, exits) = queue(batcher, held, settings.database.writers);
     let (bare, router_inbox) = mpsc::channel(held);
 
     let abandon = over.child_token();
