@@ -108,8 +108,8 @@ pub(super) struct Stopped;
 pub(super) async fn run(worker: &Worker, topology: Topology, stop: &CancellationToken) -> anyhow::Result<Stopped> {
     let settings = &worker.settings;
     let mut lanes: Vec<_> = (0..settings.database.writers).map(|_| Lane::new(settings.database.clone())).collect();
-    // What keeps a lane from being opened is told when it is needed.
-    let opening = join_all(lanes.iter_mut().map(Lane::open));
+    // What keeps a lane from being opened is told when it is needed. A database that hangs holds up no start for long.
+    let opening = tokio::time::timeout(settings.database.connect_timeout, join_all(lanes.iter_mut().map(Lane::open)));
     let (intake, _) = tokio::join!(Intake::open(&settings.broker, &topology, &worker.replica), opening);
     let intake = intake?;
     let priorities: Vec<_> =
