@@ -34,6 +34,8 @@ pub struct Applied {
     pub unknown: HashSet<Uuid>,
     /// Somebody merges people there right now; nothing was written.
     pub busy: HashSet<Uuid>,
+    /// Whether other transactions wrote some of the same rows meanwhile.
+    pub met: bool,
 }
 
 impl Lane {
@@ -145,7 +147,8 @@ pub async fn apply(connection: &mut PgConnection, facts: &[(Uuid, &Fact)]) -> Re
         }
         let counts_again = is_on(Bug::CountTwice)
             && !find_activity(connection, &plan.activity.iter().map(|(key, _)| *key).collect()).await?.is_empty();
-        let Applied { busy, unknown } = statements::write(connection, &plan).await?;
+        let Applied { busy, unknown, met } = statements::write(connection, &plan).await?;
+        left_out.met |= met;
         if counts_again {
             statements::count_again(connection).await?;
         }
@@ -164,9 +167,10 @@ async fn apply_unsorted(transaction: &mut PgConnection, facts: &[(Uuid, &Fact)])
     let orgs: HashSet<Uuid> = facts.iter().map(|(org, _)| *org).collect();
     for org in orgs {
         let own: Vec<_> = facts.iter().copied().filter(|(other, _)| *other == org).collect();
-        let Applied { busy, unknown } = apply(transaction, &own).await?;
+        let Applied { busy, unknown, met } = apply(transaction, &own).await?;
         applied.busy.extend(busy);
         applied.unknown.extend(unknown);
+        applied.met |= met;
     }
     Ok(applied)
 }

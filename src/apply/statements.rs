@@ -25,6 +25,7 @@ use crate::{
 struct Answer {
     busy: Option<Vec<Uuid>>,
     unknown: Option<Vec<Uuid>>,
+    met: Option<bool>,
 }
 
 type Call<'q> = QueryAs<'q, Postgres, Answer, PgArguments>;
@@ -94,15 +95,25 @@ pub(super) async fn write(connection: &mut PgConnection, plan: &Plan<'_>) -> Res
     let mut orgs: Vec<Uuid> = plan.participants.iter().map(|((org, _), _)| *org).collect();
     orgs.dedup();
     let call = sqlx::query_as(include_str!("sql/apply.sql")).bind(&orgs);
-    let call = bind_people(call, &orgs, &plan.participants);
+    let call = bind_people(call, &orgs, &plan.participants).bind(new_ids(plan.participants.len())?);
     let call = bind_memberships(call, &orgs, plan);
     let call = bind_activity(call, &orgs, plan);
     let call = bind_groups(call, &orgs, &plan.groups);
     // All of the answer is read: an error of the commit comes after the row.
     let answers: Vec<Answer> = call.fetch_all(connection).await?;
-    let Answer { busy, unknown } = answers.into_iter().next().unwrap_or_default();
+    let Answer { busy, unknown, met } = answers.into_iter().next().unwrap_or_default();
     let set = |orgs: Option<Vec<Uuid>>| orgs.into_iter().flatten().collect();
-    Ok(Applied { busy: set(busy), unknown: set(unknown) })
+    Ok(Applied { busy: set(busy), unknown: set(unknown), met: met.unwrap_or_default() })
+}
+
+/// Ids in the order of time, so that those who come at the same time stand together in their index.
+fn new_ids(count: usize) -> Result<Vec<Uuid>, Fault> {
+    const RANDOM: usize = 10;
+    let mut random = vec![0; count * RANDOM];
+    getrandom::fill(&mut random).map_err(|error| Fault::Setup(format!("no random bytes: {error}")))?;
+    let now = u64::try_from(clock::now_ms()).unwrap_or_default();
+    let (random, _) = random.as_chunks::<RANDOM>();
+    Ok(random.iter().map(|random| uuid::Builder::from_unix_timestamp_millis(now, random).into_uuid()).collect())
 }
 
 fn bind_people<'q>(call: Call<'q>, orgs: &[Uuid], rows: &'q Rows<UserKey, Participant<'_>>) -> Call<'q> {

@@ -1,6 +1,7 @@
 //! Exchanges and queues: the names, and their declaration, which is idempotent.
 
 use anyhow::{Context as _, anyhow};
+use futures_util::future::try_join_all;
 use lapin::{
     Channel, Connection, ErrorKind, ExchangeKind, Queue,
     options::{ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
@@ -162,8 +163,7 @@ fn explain(error: DeclareError) -> anyhow::Error {
 /// On a connection of its own, because a refused declaration may take the connection down.
 async fn try_declare(settings: &settings::Broker, topology: &Topology) -> Result<Topology, DeclareError> {
     let connection = connect(settings, "rollcall topology").await.map_err(DeclareError::Connect)?;
-    let channel = connection.create_channel().await.context("opening a channel").map_err(DeclareError::Connect)?;
-    declare_all(&channel, topology).await?;
+    declare_all(&connection, topology).await?;
     let looking = topology.clone().with_surplus(&connection).await;
     let found = looking.map_err(|source| DeclareError::Refused { name: "partitions".into(), source })?;
     close(connection).await;
@@ -185,13 +185,15 @@ pub(super) async fn find(connection: &Connection, queue: &str) -> lapin::Result<
     }
 }
 
-async fn declare_all(channel: &Channel, topology: &Topology) -> Result<(), DeclareError> {
+/// What needs others comes after them, the rest at once.
+async fn declare_all(connection: &Connection, topology: &Topology) -> Result<(), DeclareError> {
+    let channel = open_channel(connection).await?;
     let events = topology.events_exchange();
-    exchange(channel, &events, ExchangeKind::Topic).await?;
+    exchange(&channel, &events, ExchangeKind::Topic).await?;
+    let partitions = topology.partitions_exchange();
     let is_split = topology.partitions > 1;
     if is_split {
-        let partitions = topology.partitions_exchange();
-        exchange(channel, &partitions, ExchangeKind::Custom("x-consistent-hash".into())).await?;
+        exchange(&channel, &partitions, ExchangeKind::Custom("x-consistent-hash".into())).await?;
         let bound = channel.exchange_bind(
             partitions.as_str().into(),
             events.as_str().into(),
@@ -200,14 +202,17 @@ async fn declare_all(channel: &Channel, topology: &Topology) -> Result<(), Decla
             FieldTable::default(),
         );
         bound.await.map_err(|source| DeclareError::Refused { name: partitions.clone(), source })?;
-        for name in topology.event_queues() {
-            queue(channel, &name, &partitions, WEIGHT).await?;
-        }
-    } else {
-        queue(channel, &topology.event_queue(0), &events, ALL).await?;
     }
-    exchange(channel, &topology.dead_exchange(), ExchangeKind::Fanout).await?;
-    queue(channel, &topology.dead_queue(), &topology.dead_exchange(), "").await
+    let dead = topology.dead_exchange();
+    exchange(&channel, &dead, ExchangeKind::Fanout).await?;
+    let (exchange, key) = if is_split { (&partitions, WEIGHT) } else { (&events, ALL) };
+    let queues = topology.event_queues().map(|queue| (queue, exchange, key));
+    let queues = queues.chain([(topology.dead_queue(), &dead, "")]);
+    try_join_all(queues.map(|(name, exchange, key)| queue(connection, name, exchange, key))).await.map(drop)
+}
+
+async fn open_channel(connection: &Connection) -> Result<Channel, DeclareError> {
+    connection.create_channel().await.context("opening a channel").map_err(DeclareError::Connect)
 }
 
 async fn exchange(channel: &Channel, name: &str, kind: ExchangeKind) -> Result<(), DeclareError> {
@@ -216,13 +221,15 @@ async fn exchange(channel: &Channel, name: &str, kind: ExchangeKind) -> Result<(
     declared.await.map_err(|source| DeclareError::Refused { name: format!("exchange {name}"), source })
 }
 
-async fn queue(channel: &Channel, name: &str, exchange: &str, key: &str) -> Result<(), DeclareError> {
+/// On a channel of its own, which a refusal closes.
+async fn queue(connection: &Connection, name: String, exchange: &str, key: &str) -> Result<(), DeclareError> {
+    let channel = open_channel(connection).await?;
     let refused = |source| DeclareError::Refused { name: format!("queue {name}"), source };
     let mut arguments = FieldTable::default();
     arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
     arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(DELIVERY_LIMIT));
     let options = QueueDeclareOptions { durable: true, ..Default::default() };
-    channel.queue_declare(name.into(), options, arguments).await.map_err(refused)?;
-    let options = QueueBindOptions::default();
-    channel.queue_bind(name.into(), exchange.into(), key.into(), options, FieldTable::default()).await.map_err(refused)
+    channel.queue_declare(name.as_str().into(), options, arguments).await.map_err(refused)?;
+    let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
+    channel.queue_bind(name.as_str().into(), exchange.into(), key.into(), options, arguments).await.map_err(refused)
 }

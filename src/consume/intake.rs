@@ -73,23 +73,33 @@ struct Partition {
 }
 
 impl Intake {
+    /// A connection for an intake.
+    ///
+    /// # Errors
+    ///
+    /// When the broker is away.
+    pub async fn connect(settings: &settings::Broker) -> anyhow::Result<Connection> {
+        broker::connect(settings, "rollcall consume").await
+    }
+
     /// Consumes from every partition, with `prefetch` unsettled deliveries of each.
     ///
     /// # Errors
     ///
-    /// When the broker is away or a queue is not there.
-    pub async fn open(settings: &settings::Broker, topology: &Topology, replica: &str) -> anyhow::Result<Self> {
-        let queues: Vec<_> = topology.event_queues().collect();
-        let (mut intake, channels) =
-            Self::connect(settings, "rollcall consume", queues.len(), settings.prefetch).await?;
-        for (partition, (queue, channel)) in queues.into_iter().zip(channels).enumerate() {
+    /// When the connection is gone or a queue is not there.
+    pub async fn open(
+        connection: Connection,
+        settings: &settings::Broker,
+        topology: &Topology,
+        replica: &str,
+    ) -> anyhow::Result<Self> {
+        let consumers = topology.event_queues().enumerate().map(|(partition, queue)| {
             let mut arguments = FieldTable::default();
             arguments.insert("x-priority".into(), AMQPValue::LongInt(priority(replica, partition)));
             // Tells operators which replica it is.
-            let tag = format!("{queue}@{replica}");
-            intake.consume(channel, &queue, &tag, arguments, settings.connect_timeout).await?;
-        }
-        Ok(intake)
+            (format!("{queue}@{replica}"), queue, arguments)
+        });
+        Self::start(connection, settings.prefetch, consumers.collect(), settings.connect_timeout).await
     }
 
     /// Consumes from the dead queue.
@@ -102,49 +112,38 @@ impl Intake {
         topology: &Topology,
         prefetch: u16,
     ) -> anyhow::Result<DeadIntake> {
-        let (mut intake, channels) = Self::connect(settings, "rollcall archive", 1, prefetch).await?;
+        let connection = broker::connect(settings, "rollcall archive").await?;
         let queue = topology.dead_queue();
-        for channel in channels {
-            intake.consume(channel, &queue, &queue, FieldTable::default(), settings.connect_timeout).await?;
-        }
-        Ok(DeadIntake(intake))
+        let consumers = vec![(queue.clone(), queue, FieldTable::default())];
+        Ok(DeadIntake(Self::start(connection, prefetch, consumers, settings.connect_timeout).await?))
     }
 
-    /// A connection, and as many channels. All of them are there before anything is delivered: of a connection that
-    /// is cut meanwhile, a channel would be waited for in vain.
-    async fn connect(
-        settings: &settings::Broker,
-        name: &str,
-        count: usize,
+    /// Starts consumers, each given by its tag, its queue and its arguments. All channels are there before anything is
+    /// delivered: of a connection that is cut meanwhile, a channel would be waited for in vain.
+    async fn start(
+        connection: Connection,
         prefetch: u16,
-    ) -> anyhow::Result<(Self, Vec<Channel>)> {
-        let connection = broker::connect(settings, name).await?;
-        let opening = (0..count).map(async |_| {
+        consumers: Vec<(String, String, FieldTable)>,
+        patience: Duration,
+    ) -> anyhow::Result<Self> {
+        let opening = consumers.iter().map(async |_| {
             let channel = connection.create_channel().await?;
             // Before consuming: lapin buffers without bound what the broker sends.
             channel.basic_qos(prefetch, BasicQosOptions { global: false }).await?;
             lapin::Result::Ok(channel)
         });
-        let opening = tokio::time::timeout(settings.connect_timeout, try_join_all(opening));
+        let opening = tokio::time::timeout(patience, try_join_all(opening));
         let channels = opening.await.context("opening channels")?;
         let channels = channels.map_err(|error| anyhow!(describe(&error))).context("opening channels")?;
-        Ok((Self { connection, partitions: Vec::new(), turn: 0, in_a_row: 0 }, channels))
-    }
-
-    async fn consume(
-        &mut self,
-        channel: Channel,
-        queue: &str,
-        tag: &str,
-        arguments: FieldTable,
-        patience: Duration,
-    ) -> anyhow::Result<()> {
-        let starting = channel.basic_consume(queue.into(), tag.into(), BasicConsumeOptions::default(), arguments);
-        let consumer = tokio::time::timeout(patience, starting).await.context("starting to consume")?;
-        let consumer = consumer.map_err(|error| explain(&error))?;
-        let tag = consumer.tag().to_string();
-        self.partitions.push(Partition { channel, queue: queue.to_owned(), tag, consumer: Some(consumer) });
-        Ok(())
+        let starting = channels.into_iter().zip(consumers).map(async |(channel, (tag, queue, arguments))| {
+            let options = BasicConsumeOptions::default();
+            let consumer = channel.basic_consume(queue.as_str().into(), tag.into(), options, arguments).await?;
+            let tag = consumer.tag().to_string();
+            lapin::Result::Ok(Partition { channel, queue, tag, consumer: Some(consumer) })
+        });
+        let starting = tokio::time::timeout(patience, try_join_all(starting));
+        let partitions = starting.await.context("starting to consume")?.map_err(|error| explain(&error))?;
+        Ok(Self { connection, partitions, turn: 0, in_a_row: 0 })
     }
 
     /// The next delivery.

@@ -127,6 +127,7 @@ mod tests {
             (20_261_125_000_100, 0x6e21_1e29),
             (20_261_126_000_000, 0x8f1e_3c72),
             (20_261_126_000_100, 0xb286_3909),
+            (20_261_126_000_200, 0x9790_f24d),
         ];
         assert_eq!(found, released, "a new one comes at the end, none changes");
     }

@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use crate::{
     broker,
+    consume::Intake,
     database::{self, Connection, Fault, Schema},
     failure::Died,
     retry::Backoff,
@@ -53,10 +54,9 @@ impl Worker {
         while !stop.is_cancelled() {
             // Nothing is taken from the broker that could not be written: held deliveries would run
             // into its timeout and count as redelivered.
-            let both = async { tokio::join!(self.wait_for_database(), broker::declare(&self.settings.broker)) };
-            let Some(((), declared)) = stop.run_until_cancelled(both).await else { break };
-            let ended = match declared {
-                Ok(topology) => session::run(self, topology, &stop).await,
+            let Some(prepared) = stop.run_until_cancelled(self.prepare()).await else { break };
+            let ended = match prepared {
+                Ok(prepared) => session::run(self, prepared, &stop).await,
                 Err(error) => Err(error),
             };
             match ended {
@@ -70,6 +70,24 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// Waits for the database, and does at once what takes time with it and with the broker.
+    async fn prepare(&self) -> anyhow::Result<session::Prepared> {
+        let Settings { broker, database, .. } = &*self.settings;
+        let lanes = async {
+            self.wait_for_database().await;
+            session::open_lanes(database).await
+        };
+        let (lanes, declared, connected) = tokio::join!(lanes, broker::declare(broker), Intake::connect(broker));
+        match (declared, connected) {
+            (Ok(topology), Ok(connection)) => Ok(session::Prepared { lanes, connection, topology }),
+            (Ok(_), Err(error)) | (Err(error), Err(_)) => Err(error),
+            (Err(error), Ok(connection)) => {
+                broker::close(connection).await;
+                Err(error)
+            }
+        }
     }
 
     /// Asks the database now and then, so that readiness knows of an outage that no event meets.

@@ -68,6 +68,11 @@ impl Entry {
         self.0.push(self.0.state(), org, share);
     }
 
+    /// Whether a writer is idle.
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.0.state().idle > 0
+    }
+
     /// Adds one of many shares of a delivery, as soon as there is room.
     pub(super) async fn send(&self, org: Uuid, share: Share) {
         let Self(queue) = self;
@@ -144,10 +149,10 @@ impl Exit {
         }
     }
 
-    /// Gives back what a transaction held.
-    pub(super) fn release(&self, hold: Hold) {
+    /// Gives back what a transaction held, and leaves its partitions to another replica for a while, if one was met.
+    pub(super) fn release(&self, hold: Hold, shun_until: Option<Instant>) {
         let mut state = self.0.state();
-        state.batcher.release(hold);
+        state.batcher.release(hold, shun_until);
         // Others may wait for just these organizations.
         if state.idle > 0 && state.batcher.waiting() > 0 {
             self.0.arrived.notify_one();

@@ -9,7 +9,7 @@ use std::{
 use anyhow::anyhow;
 use futures_util::{FutureExt as _, future::join_all};
 use tokio::{sync::mpsc, task::JoinSet};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
     Worker,
@@ -37,6 +37,9 @@ use crate::{
 
 /// Deliveries that are taken between two looks at what else there is to do.
 const READY: usize = 64;
+/// So long nothing is taken when all that was there is, and no writer is idle who could use more: to wake up for each delivery
+/// costs as much as to decode it. A timer of the runtime is no finer.
+const REST: Duration = Duration::from_millis(1);
 
 const A_STAGE_DIED: Died = Died("a stage of the pipeline");
 
@@ -101,17 +104,43 @@ const fn seconds(time: clock::Milliseconds) -> f64 {
     time as f64 / 1000.0
 }
 
+/// What a session begins with.
+pub(super) struct Prepared {
+    /// One for each writer.
+    pub(super) lanes: Vec<Lane>,
+    /// Where it consumes.
+    pub(super) connection: lapin::Connection,
+    pub(super) topology: Topology,
+}
+
+/// A lane for each writer. What keeps one from being opened is told when it is needed; a database that hangs holds up no
+/// start for long.
+pub(super) async fn open_lanes(settings: &settings::Database) -> Vec<Lane> {
+    let opening = (0..settings.writers).map(|_| {
+        let settings = settings.clone();
+        // To prove that one knows the password takes milliseconds of a core.
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            let patience = settings.connect_timeout;
+            let mut lane = Lane::new(settings);
+            let _ = tokio::time::timeout(patience, lane.open()).await;
+            lane
+        }))
+    });
+    let lanes = join_all(opening).await;
+    lanes.into_iter().map(|lane| lane.unwrap_or_else(|_| Lane::new(settings.clone()))).collect()
+}
+
 /// Why a session ended without an error.
 pub(super) struct Stopped;
 
 /// Consumes until the worker stops, then finishes what was begun; or until the connection breaks.
-pub(super) async fn run(worker: &Worker, topology: Topology, stop: &CancellationToken) -> anyhow::Result<Stopped> {
+pub(super) async fn run(
+    worker: &Worker,
+    Prepared { lanes, connection, topology }: Prepared,
+    stop: &CancellationToken,
+) -> anyhow::Result<Stopped> {
     let settings = &worker.settings;
-    let mut lanes: Vec<_> = (0..settings.database.writers).map(|_| Lane::new(settings.database.clone())).collect();
-    // What keeps a lane from being opened is told when it is needed. A database that hangs holds up no start for long.
-    let opening = tokio::time::timeout(settings.database.connect_timeout, join_all(lanes.iter_mut().map(Lane::open)));
-    let (intake, _) = tokio::join!(Intake::open(&settings.broker, &topology, &worker.replica), opening);
-    let intake = intake?;
+    let intake = Intake::open(connection, &settings.broker, &topology, &worker.replica).await?;
     let priorities: Vec<_> =
         topology.event_queues().enumerate().map(|(partition, _)| priority(&worker.replica, partition)).collect();
     let preferred = (0..priorities.len()).max_by_key(|partition| priorities[*partition]).unwrap_or_default();
@@ -239,6 +268,7 @@ impl Session<'_> {
 
     /// Takes deliveries and acks what is settled until told to stop.
     async fn consume(&mut self, tasks: &mut JoinSet<()>, stop: &CancellationToken) -> anyhow::Result<()> {
+        let mut rests = false;
         loop {
             let turn = self.suspects.turn(|| self.ledger.open(), Instant::now());
             let (takes_more, wake_at) = match turn {
@@ -254,30 +284,35 @@ impl Session<'_> {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
-                Some(settled) = self.settlements.recv() => self.settle(settled).await?,
+                Some(settled) = self.settlements.recv() => {
+                    self.settle(settled).await?;
+                    rests = false;
+                }
                 Some(joined) = tasks.join_next() => {
                     joined.map_err(|_| A_STAGE_DIED)?;
                     return Err(anyhow!("a stage of the pipeline ended early"));
                 }
                 () = wake, if wake_at.is_some() => {}
-                delivery = self.intake.next(), if takes_more => {
+                () = tokio::time::sleep(REST), if rests => rests = false,
+                delivery = self.intake.next(), if takes_more && !rests => {
                     self.take(delivery?).await?;
-                    self.take_ready().await?;
+                    rests = self.take_ready().await? && !self.entry.is_waited_for();
                 }
             }
         }
     }
 
     /// Takes some of what is there already: to look at everything else after each delivery costs as much as the delivery.
-    async fn take_ready(&mut self) -> anyhow::Result<()> {
+    /// Whether that was all.
+    async fn take_ready(&mut self) -> anyhow::Result<bool> {
         for _ in 0..READY {
             if !self.suspects.is_empty() {
                 break;
             }
-            let Some(delivery) = self.intake.next().now_or_never() else { break };
+            let Some(delivery) = self.intake.next().now_or_never() else { return Ok(true) };
             self.take(delivery?).await?;
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Takes what was delivered before the broker heard of the stop: given back, it would count as
