@@ -1,6 +1,6 @@
 -- Of the server's CPU time for an event a twentieth less, for somebody's first event more: who is created here has no places and no
 -- activity yet, so that nothing of theirs is looked up; whether a profile or title is newer is found once, not for each column; ids are
--- brought along, since to draw them costs more here. And it tells who met others, so that replicas can keep out of each other's way.
+-- brought along, since to draw them costs more here. And it tells who met others, for the metrics.
 -- The procedure with fewer parameters stays for replicas of the version before.
 
 create procedure rollcall_apply(

@@ -127,7 +127,11 @@ impl Run<'_> {
         #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
         let peak = replicas.iter().filter_map(Replica::peak_memory).max().unwrap_or(0) as f64;
         figures.set("peak_rss_mb", peak / f64::from(1 << 20));
-        figures.set("events_per_transaction", self.events() / sum(&replicas, "rollcall_transactions_total").await);
+        let transactions = sum(&replicas, "rollcall_transactions_total").await;
+        figures.set("events_per_transaction", self.events() / transactions);
+        if replicas.len() > 1 {
+            figures.set("met_share", sum(&replicas, "rollcall_transactions_met_total").await / transactions);
+        }
         if let (Some(trips), Some(first)) = (trips, first_trips) {
             trips.so_far(self.events()).since(first, &mut figures);
         }

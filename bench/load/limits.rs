@@ -222,7 +222,7 @@ async fn apply_some(backlog: Arc<(Mutex<Backlog>, Notify)>, mut lane: Lane) -> a
         let mut backlog = backlog();
         backlog.room += batches.iter().map(|batch| batch.events.len()).sum::<usize>();
         backlog.idle += 1;
-        backlog.batcher.release(hold, None);
+        backlog.batcher.release(hold);
         released.notify_waiters();
     }
 }

@@ -168,6 +168,7 @@ const NOTES: &[(&str, &str, &str)] = &[
     ("latency_p50_ms", "publish to ack p50", " ms"),
     ("latency_p99_ms", "publish to ack p99", " ms"),
     ("latency_p100_ms", "publish to ack, longest", " ms"),
+    ("met_share", "share of transactions that met another replica's", ""),
     ("takeover_ms", "SIGKILL until another acked in every partition", " ms"),
     ("join_ms", "start until it acked in every partition that it prefers", " ms"),
 ];

@@ -90,13 +90,10 @@ impl<E> Batcher<E> {
         let mut room = self.size.max_transaction_events.min(share);
         let count = self.partitions.len();
         let mut order: Vec<_> = (self.turn..count).chain(0..self.turn).collect();
-        order.sort_by_key(|partition| (self.partitions[*partition].shunned(now), self.partitions[*partition].open));
+        order.sort_by_key(|partition| self.partitions[*partition].open);
         let (mut batches, mut hold) = (Vec::new(), Hold::default());
         for partition in order {
             let Self { size, partitions, held, deferred, .. } = self;
-            if partitions[partition].shunned(now).is_some() && !batches.is_empty() {
-                break;
-            }
             let may_leave = |org: &Uuid| match deferred.get(org) {
                 _ if held.contains(org) => None,
                 Some(time) if *time > now => None,
@@ -137,16 +134,13 @@ impl<E> Batcher<E> {
         orgs.len().max(1)
     }
 
-    /// Gives back what a transaction held. Where it met those of another replica, its partitions leave after all others until
-    /// then, and only by themselves.
-    pub fn release(&mut self, hold: Hold, shun_until: Option<Instant>) {
+    /// Gives back what a transaction held.
+    pub fn release(&mut self, hold: Hold) {
         for org in hold.orgs {
             self.held.remove(&org);
         }
         for partition in hold.partitions {
-            let partition = &mut self.partitions[partition];
-            partition.open -= 1;
-            partition.shun_until = shun_until.or(partition.shun_until);
+            self.partitions[partition].open -= 1;
         }
     }
 
@@ -179,7 +173,7 @@ mod tests {
     /// What the next transaction of the only idle writer holds, which is done at once.
     fn take<E>(batcher: &mut Batcher<E>, now: Instant) -> Vec<Batch<E>> {
         let Some(Transaction { batches, hold }) = batcher.take(now, 1) else { return Vec::new() };
-        batcher.release(hold, None);
+        batcher.release(hold);
         batches
     }
 
@@ -255,29 +249,6 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_with_another_replica_in_it_comes_last_and_alone() {
-        let now = Instant::now();
-        let mut batcher = Batcher::new(3, SIZE);
-        for partition in 0..3 {
-            (0..2).for_each(|number| batcher.push(partition, org(number), number, 1));
-        }
-        for (partition, seconds) in [(0, 2), (1, 1)] {
-            let hold = Hold { orgs: HashSet::new(), partitions: vec![partition] };
-            batcher.partitions[partition].open += 1;
-            batcher.release(hold, Some(now + Duration::from_secs(seconds)));
-        }
-        let mut partitions = |now| -> Vec<_> { take(&mut batcher, now).iter().map(|batch| batch.partition).collect() };
-        assert_eq!(
-            [partitions(now), partitions(now)],
-            [vec![2, 2], vec![1, 1]],
-            "the one that was met longer ago is first"
-        );
-        batcher.push(1, org(2), 2, 1);
-        let mut partitions = |now| -> Vec<_> { take(&mut batcher, now).iter().map(|batch| batch.partition).collect() };
-        assert_eq!(partitions(now + Duration::from_secs(2)), vec![0, 0, 1], "that is over");
-    }
-
-    #[test]
     fn an_organization_is_in_one_transaction_at_a_time() {
         let now = Instant::now();
         let mut batcher = Batcher::new(2, SIZE);
@@ -289,7 +260,7 @@ mod tests {
         batcher.defer(batch(org(1), Trigger::Idle, vec![6]), now);
         assert_eq!(batcher.take(now, 1), None);
         assert_eq!(batcher.next_due(), None, "nobody should wake up for what is held");
-        batcher.release(first.hold, None);
+        batcher.release(first.hold);
         assert_eq!(batcher.next_due(), Some(now));
         assert_eq!(take(&mut batcher, now), [batch(org(1), Trigger::Again, vec![6, 3])]);
     }
@@ -313,7 +284,6 @@ mod tests {
         #[test]
         fn every_event_leaves_once_within_the_bounds(
             pushed in prop::collection::vec((0_usize..3, 0_u8..6, 0_usize..80), 0..200), idle in 1_usize..4, open in 0_usize..4,
-            is_met in any::<bool>(),
         ) {
             let mut batcher = Batcher::new(3, SIZE);
             for (event, &(partition, number, bytes)) in pushed.iter().enumerate() {
@@ -325,8 +295,7 @@ mod tests {
                 let taken = batcher.take(Instant::now(), idle);
                 prop_assert!(taken.is_some() || !holds.is_empty());
                 if taken.is_none() || holds.len() >= open {
-                    let until = is_met.then(|| Instant::now() + Duration::from_secs(1));
-                    holds.pop_front().into_iter().for_each(|(hold, _)| batcher.release(hold, until));
+                    holds.pop_front().into_iter().for_each(|(hold, _)| batcher.release(hold));
                 }
                 let Some(Transaction { batches, hold }) = taken else { continue };
                 let orgs: HashSet<_> = batches.iter().map(|batch| batch.org).collect();

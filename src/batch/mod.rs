@@ -4,8 +4,7 @@
 //! load it is full, because more arrives while the writers are busy. Partitions take turns, those first of which no
 //! transaction is open. What came first leaves first, so that it can be acked as one; but an organization has no more
 //! than its batch in a transaction, so that a noisy one cannot hold up a quiet one, and it is in one transaction at a
-//! time: two would wait for each other's rows. For the same reason a partition in which another replica was met is left to
-//! that one for a while, as long as others wait here. What waits is bounded by the prefetch.
+//! time: two would wait for each other's rows. What waits is bounded by the prefetch.
 
 mod batcher;
 mod partition;

@@ -1,9 +1,6 @@
 //! What waits of one partition, and what of it leaves next.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    time::Instant,
-};
+use std::collections::{HashMap, VecDeque};
 
 use uuid::Uuid;
 
@@ -24,8 +21,6 @@ pub(super) struct Partition<E> {
     line: VecDeque<Waiting<E>>,
     /// Transactions with events of this partition.
     pub(super) open: usize,
-    /// Another replica writes the same organizations.
-    pub(super) shun_until: Option<Instant>,
 }
 
 /// An organization whose batch takes more.
@@ -38,12 +33,7 @@ struct Place {
 
 impl<E> Partition<E> {
     pub(super) const fn new(number: usize) -> Self {
-        Self { number, line: VecDeque::new(), open: 0, shun_until: None }
-    }
-
-    /// Until when it is left to another replica.
-    pub(super) fn shunned(&self, now: Instant) -> Option<Instant> {
-        self.shun_until.filter(|until| *until > now)
+        Self { number, line: VecDeque::new(), open: 0 }
     }
 
     pub(super) fn push(&mut self, org: Uuid, event: E, bytes: usize) {

@@ -72,23 +72,33 @@ struct Partition {
     consumer: Option<Consumer>,
 }
 
-impl Intake {
-    /// A connection for an intake.
+/// A connection from which nothing is consumed yet.
+pub struct Connected(Connection);
+
+impl Connected {
+    /// Connects.
     ///
     /// # Errors
     ///
     /// When the broker is away.
-    pub async fn connect(settings: &settings::Broker) -> anyhow::Result<Connection> {
-        broker::connect(settings, "rollcall consume").await
+    pub async fn new(settings: &settings::Broker) -> anyhow::Result<Self> {
+        broker::connect(settings, "rollcall consume").await.map(Self)
     }
 
+    /// Closes the connection.
+    pub async fn close(self) {
+        broker::close(self.0).await;
+    }
+}
+
+impl Intake {
     /// Consumes from every partition, with `prefetch` unsettled deliveries of each.
     ///
     /// # Errors
     ///
     /// When the connection is gone or a queue is not there.
     pub async fn open(
-        connection: Connection,
+        Connected(connection): Connected,
         settings: &settings::Broker,
         topology: &Topology,
         replica: &str,

@@ -14,8 +14,8 @@ const REPLACEMENT: &[u8; 6] = br"\ufffd";
 /// escapes become U+FFFD. Borrowed unless there were any. Does not judge the grammar, which is the
 /// parser's; it only makes sure that no value is nested deeper than 64 levels.
 pub(super) fn repair(body: &[u8]) -> Result<Cow<'_, str>, Refusal> {
-    let text =
-        std::str::from_utf8(body).map_err(|error| malformed(format!("not UTF-8 at byte {}", error.valid_up_to())))?;
+    let text = simdutf8::compat::from_utf8(body)
+        .map_err(|error| malformed(format!("not UTF-8 at byte {}", error.valid_up_to())))?;
     // Counting is quick, and seldom is there more to do.
     if memchr2_iter(b'{', b'[', body).take(MAX_DEPTH + 1).count() > MAX_DEPTH {
         check_depth(body)?;

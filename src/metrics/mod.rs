@@ -57,6 +57,8 @@ pub struct Metrics {
     pub batch_events: Histogram,
     /// Transactions, by how they ended.
     pub transactions: By<Option<FaultKind>>,
+    /// Of those that were committed, those that met transactions of other replicas in the same rows.
+    pub met: IntCounter,
     /// From the first statement to the answer to the commit, or to the error.
     pub transaction_seconds: Histogram,
     /// What is done again after a wait, or in smaller parts.
@@ -110,6 +112,10 @@ impl Metrics {
             batches: register.by("batches_total", "batches that left for the database", "trigger"),
             batch_events: register.histogram("batch_events", "events of a batch", &EVENTS),
             transactions: register.by("transactions_total", "transactions", "outcome"),
+            met: register.counter(
+                "transactions_met_total",
+                "committed transactions that met those of other replicas in the same rows",
+            ),
             transaction_seconds: register.histogram(
                 "transaction_duration_seconds",
                 "from the call to its commit's answer, or to the error",

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::{
     broker,
-    consume::Intake,
+    consume::Connected,
     database::{self, Connection, Fault, Schema},
     failure::Died,
     retry::Backoff,
@@ -79,12 +79,12 @@ impl Worker {
             self.wait_for_database().await;
             session::open_lanes(database).await
         };
-        let (lanes, declared, connected) = tokio::join!(lanes, broker::declare(broker), Intake::connect(broker));
+        let (lanes, declared, connected) = tokio::join!(lanes, broker::declare(broker), Connected::new(broker));
         match (declared, connected) {
             (Ok(topology), Ok(connection)) => Ok(session::Prepared { lanes, connection, topology }),
             (Ok(_), Err(error)) | (Err(error), Err(_)) => Err(error),
             (Err(error), Ok(connection)) => {
-                broker::close(connection).await;
+                connection.close().await;
                 Err(error)
             }
         }

@@ -149,10 +149,10 @@ impl Exit {
         }
     }
 
-    /// Gives back what a transaction held, and leaves its partitions to another replica for a while, if one was met.
-    pub(super) fn release(&self, hold: Hold, shun_until: Option<Instant>) {
+    /// Gives back what a transaction held.
+    pub(super) fn release(&self, hold: Hold) {
         let mut state = self.0.state();
-        state.batcher.release(hold, shun_until);
+        state.batcher.release(hold);
         // Others may wait for just these organizations.
         if state.idle > 0 && state.batcher.waiting() > 0 {
             self.0.arrived.notify_one();

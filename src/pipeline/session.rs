@@ -24,7 +24,7 @@ use crate::{
     batch::{Batcher, Size},
     broker::Topology,
     clock,
-    consume::{Delivery, Intake, priority},
+    consume::{Connected, Delivery, Intake, priority},
     decode::{Limits, Reason, Refusal, decode},
     failure::Died,
     metrics::{Deliveries, Metrics},
@@ -109,7 +109,7 @@ pub(super) struct Prepared {
     /// One for each writer.
     pub(super) lanes: Vec<Lane>,
     /// Where it consumes.
-    pub(super) connection: lapin::Connection,
+    pub(super) connection: Connected,
     pub(super) topology: Topology,
 }
 

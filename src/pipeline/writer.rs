@@ -18,10 +18,6 @@ use crate::{
 /// An organization in which people are merged right now, or whose rows are locked, is tried again after this.
 const BUSY_WAIT: Duration = Duration::from_millis(50);
 
-/// So long a replica leaves a partition to another one that it met there, as long as it has others to do. A backlog waits
-/// longer anyway; and it is short enough for a partition whose replica has died.
-const SHUN: Duration = Duration::from_secs(1);
-
 pub(super) struct Writer {
     queue: Exit,
     lane: Lane,
@@ -41,24 +37,22 @@ impl Writer {
     /// Writes until nothing more comes and nothing waits.
     pub(super) async fn run(mut self) {
         while let Some(Transaction { batches, hold }) = self.queue.take(&self.outlet.over, &self.outlet.abandon).await {
-            let Ok(has_met) = self.apply(batches).await else { break };
-            if self.outlet.over.is_cancelled() {
+            if self.apply(batches).await.is_err() || self.outlet.over.is_cancelled() {
                 break;
             }
-            self.queue.release(hold, has_met.then(|| Instant::now() + SHUN));
+            self.queue.release(hold);
         }
     }
 
     /// Applies batches in one transaction, and in smaller ones where that fails, until each event is
-    /// written, refused or deferred. Whether another replica wrote the same rows meanwhile.
-    async fn apply(&mut self, batches: Vec<Batch<Share>>) -> Result<bool, Abandoned> {
+    /// written, refused or deferred.
+    async fn apply(&mut self, batches: Vec<Batch<Share>>) -> Result<(), Abandoned> {
         let mut transactions = vec![batches];
-        let mut has_met = false;
         while let Some(batches) = transactions.pop() {
             match self.try_apply(&batches).await {
                 Ok(applied) => {
                     self.outlet.status.database_works();
-                    has_met |= applied.met;
+                    self.outlet.status.metrics.met.inc_by(applied.met.into());
                     let mut settlements = Vec::new();
                     for batch in batches {
                         if applied.busy.contains(&batch.org) {
@@ -86,7 +80,7 @@ impl Writer {
                 }
             }
         }
-        Ok(has_met)
+        Ok(())
     }
 
     async fn try_apply(&mut self, batches: &[Batch<Share>]) -> Result<Applied, Fault> {
