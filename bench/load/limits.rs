@@ -217,8 +217,8 @@ async fn apply_some(backlog: Arc<(Mutex<Backlog>, Notify)>, mut lane: Lane) -> a
         transactions += 1;
         let facts: Vec<_> =
             batches.iter().flat_map(|batch| batch.events.iter().flatten().map(|fact| (batch.org, fact))).collect();
-        let applied = lane.apply(&facts).await?;
-        ensure!(applied == Applied::default(), "not applied: {applied:?}");
+        let Applied { busy, unknown, .. } = lane.apply(&facts).await?;
+        ensure!(busy.is_empty() && unknown.is_empty(), "not applied: {busy:?}, {unknown:?}");
         let mut backlog = backlog();
         backlog.room += batches.iter().map(|batch| batch.events.len()).sum::<usize>();
         backlog.idle += 1;
