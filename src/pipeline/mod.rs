@@ -4,6 +4,7 @@
 //! consume -> decode -> batch -> plan -> apply -> settle
 //! ```
 
+mod prepare;
 mod queue;
 mod router;
 mod session;
@@ -17,8 +18,6 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    broker,
-    consume::Connected,
     database::{self, Connection, Fault, Schema},
     failure::Died,
     retry::Backoff,
@@ -70,24 +69,6 @@ impl Worker {
             }
         }
         Ok(())
-    }
-
-    /// Waits for the database, and does at once what takes time with it and with the broker.
-    async fn prepare(&self) -> anyhow::Result<session::Prepared> {
-        let Settings { broker, database, .. } = &*self.settings;
-        let lanes = async {
-            self.wait_for_database().await;
-            session::open_lanes(database).await
-        };
-        let (lanes, declared, connected) = tokio::join!(lanes, broker::declare(broker), Connected::new(broker));
-        match (declared, connected) {
-            (Ok(topology), Ok(connection)) => Ok(session::Prepared { lanes, connection, topology }),
-            (Ok(_), Err(error)) | (Err(error), Err(_)) => Err(error),
-            (Err(error), Ok(connection)) => {
-                connection.close().await;
-                Err(error)
-            }
-        }
     }
 
     /// Asks the database now and then, so that readiness knows of an outage that no event meets.

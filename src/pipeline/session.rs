@@ -7,12 +7,13 @@ use std::{
 };
 
 use anyhow::anyhow;
-use futures_util::{FutureExt as _, future::join_all};
+use futures_util::FutureExt as _;
 use tokio::{sync::mpsc, task::JoinSet};
-use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Worker,
+    prepare::Prepared,
     queue::{Entry, queue},
     router::route,
     suspects::{Suspects, Taken, Turn},
@@ -22,9 +23,8 @@ use super::{
 use crate::{
     apply::Lane,
     batch::{Batcher, Size},
-    broker::Topology,
     clock,
-    consume::{Connected, Delivery, Intake, priority},
+    consume::{Delivery, Intake, priority},
     decode::{Limits, Reason, Refusal, decode},
     failure::Died,
     metrics::{Deliveries, Metrics},
@@ -102,32 +102,6 @@ impl Outlet {
 #[expect(clippy::cast_precision_loss, reason = "a time, far below 2^53")]
 const fn seconds(time: clock::Milliseconds) -> f64 {
     time as f64 / 1000.0
-}
-
-/// What a session begins with.
-pub(super) struct Prepared {
-    /// One for each writer.
-    pub(super) lanes: Vec<Lane>,
-    /// Where it consumes.
-    pub(super) connection: Connected,
-    pub(super) topology: Topology,
-}
-
-/// A lane for each writer. What keeps one from being opened is told when it is needed; a database that hangs holds up no
-/// start for long.
-pub(super) async fn open_lanes(settings: &settings::Database) -> Vec<Lane> {
-    let opening = (0..settings.writers).map(|_| {
-        let settings = settings.clone();
-        // To prove that one knows the password takes milliseconds of a core.
-        AbortOnDropHandle::new(tokio::spawn(async move {
-            let patience = settings.connect_timeout;
-            let mut lane = Lane::new(settings);
-            let _ = tokio::time::timeout(patience, lane.open()).await;
-            lane
-        }))
-    });
-    let lanes = join_all(opening).await;
-    lanes.into_iter().map(|lane| lane.unwrap_or_else(|_| Lane::new(settings.clone()))).collect()
 }
 
 /// Why a session ended without an error.

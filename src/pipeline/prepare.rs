@@ -1,0 +1,58 @@
+//! What a session needs before it consumes, side by side: both servers have to be waited for.
+
+use futures_util::future::join_all;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::Worker;
+use crate::{
+    apply::Lane,
+    broker::{self, Topology},
+    consume::Connected,
+    settings::{self, Settings},
+};
+
+/// What a session begins with.
+pub(super) struct Prepared {
+    /// One for each writer.
+    pub(super) lanes: Vec<Lane>,
+    /// Where it consumes.
+    pub(super) connection: Connected,
+    pub(super) topology: Topology,
+}
+
+impl Worker {
+    /// Waits for the database, and does at once what takes time with it and with the broker.
+    pub(super) async fn prepare(&self) -> anyhow::Result<Prepared> {
+        let Settings { broker, database, .. } = &*self.settings;
+        let lanes = async {
+            self.wait_for_database().await;
+            open_lanes(database).await
+        };
+        let (lanes, declared, connected) = tokio::join!(lanes, broker::declare(broker), Connected::new(broker));
+        match (declared, connected) {
+            (Ok(topology), Ok(connection)) => Ok(Prepared { lanes, connection, topology }),
+            (Ok(_), Err(error)) | (Err(error), Err(_)) => Err(error),
+            (Err(error), Ok(connection)) => {
+                connection.close().await;
+                Err(error)
+            }
+        }
+    }
+}
+
+/// A lane for each writer. What keeps one from being opened is told when it is needed; a database that hangs holds up no
+/// start for long.
+async fn open_lanes(settings: &settings::Database) -> Vec<Lane> {
+    let opening = (0..settings.writers).map(|_| {
+        let settings = settings.clone();
+        // To prove that one knows the password takes milliseconds of a core.
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            let patience = settings.connect_timeout;
+            let mut lane = Lane::new(settings);
+            let _ = tokio::time::timeout(patience, lane.open()).await;
+            lane
+        }))
+    });
+    let lanes = join_all(opening).await;
+    lanes.into_iter().map(|lane| lane.unwrap_or_else(|_| Lane::new(settings.clone()))).collect()
+}
