@@ -149,11 +149,11 @@ fn bind_memberships<'q>(call: Call<'q>, orgs: &[Uuid], plan: &Plan<'_>) -> Call<
 
 fn bind_activity<'q>(call: Call<'q>, orgs: &[Uuid], plan: &'q Plan<'_>) -> Call<'q> {
     let rows = &plan.activity;
-    let (mut org_position, mut person) =
-        (Positions::among(orgs), Positions::among(plan.participants.iter().map(|(user, _)| user)));
+    let (mut org_position, mut membership) =
+        (Positions::among(orgs), Positions::among(plan.memberships.iter().map(|(place, _)| place)));
     bind_columns!(call, rows => |&((org, user, chat, event_type, source), ref row)| {
         activity_orgs: i32 = org_position.of(&org),
-        activity_people: i32 = person.of(&(org, user)),
+        activity_memberships: i32 = membership.of(&((org, user), chat)),
         activity_users: i64 = user,
         activity_chats: i64 = chat,
         event_types: &str = event_type,

@@ -319,7 +319,6 @@ async fn an_organization_with_activity_is_not_deleted_by_mistake() {
     apply(&mut lane, org, &said(org, 10, 1)).await;
     let delete = |table: &'static str| match table {
         "activity_events" => "delete from activity_events",
-        "group_daily_users" => "delete from group_daily_users",
         "group_metrics" => "delete from group_metrics",
         "participant_groups" => "delete from participant_groups",
         "participants" => "delete from participants",
@@ -328,15 +327,7 @@ async fn an_organization_with_activity_is_not_deleted_by_mistake() {
     };
     let error = sqlx::query(delete("organizations")).execute(&mut connection).await.unwrap_err();
     assert_eq!(error.as_database_error().unwrap().code().unwrap(), "23503");
-    for table in [
-        "activity_events",
-        "group_daily_users",
-        "group_metrics",
-        "participant_groups",
-        "participants",
-        "org_telegram_groups",
-        "",
-    ] {
+    for table in ["activity_events", "group_metrics", "participant_groups", "participants", "org_telegram_groups", ""] {
         sqlx::query(delete(table)).execute(&mut connection).await.unwrap();
     }
     let news = said(org, 20, 1);

@@ -10,12 +10,19 @@ use uuid::Uuid;
 
 use crate::support::{
     Place,
-    community::{create_org, enveloped, event, message},
+    community::{NOON, create_org, enveloped, event, message},
     eventually,
 };
 
 fn said(org: Uuid, update_id: i64, user: i64) -> Event {
     event(&enveloped(org, &message(update_id, user, "hello")).1)
+}
+
+/// As [`said`], so many days later.
+fn said_on(org: Uuid, update_id: i64, user: i64, day: i64) -> Event {
+    let mut update = message(update_id, user, "hello");
+    update["message"]["date"] = (NOON + update_id + day * 86_400).into();
+    event(&enveloped(org, &update).1)
 }
 
 fn facts(events: &[(Uuid, Event)]) -> Vec<(Uuid, &Fact)> {
@@ -26,20 +33,23 @@ async fn count(connection: &mut PgConnection, what: &str) -> i64 {
     sqlx::query_scalar(AssertSqlSafe(format!("select count(*) from {what}"))).fetch_one(connection).await.unwrap()
 }
 
-/// One transaction writes and waits, another wants to write the same.
-async fn overlap(before: &[i64], update_id: i64, commits: bool) {
+/// One transaction writes messages of user 1 and waits, another one writes messages too, and both end. Each message is an
+/// update id and a day.
+async fn overlap(before: &[(i64, i64)], first: (i64, i64), second: (i64, i64), commits: bool) {
     let place = Place::new().await;
     let mut observer = place.connect().await;
     let org = create_org(&mut observer).await;
     let mut lane = Lane::new(place.settings.database.clone());
-    let known: Vec<_> = before.iter().map(|update_id| (org, said(org, *update_id, 1))).collect();
+    let said = |(update_id, day)| (org, said_on(org, update_id, 1, day));
+    let known: Vec<_> = before.iter().copied().map(said).collect();
     lane.apply(&facts(&known)).await.unwrap();
 
-    let events = [(org, said(org, update_id, 1))];
-    let mut first = database::connect(&place.settings.database).await.unwrap();
-    let mut transaction = first.begin().await.unwrap();
+    let events = [said(first)];
+    let mut connection = database::connect(&place.settings.database).await.unwrap();
+    let mut transaction = connection.begin().await.unwrap();
     assert_eq!(apply::apply(&mut transaction, &facts(&events)).await.unwrap(), Applied::default());
-    let second = tokio::spawn(async move { lane.apply(&facts(&events)).await });
+    let events = [said(second)];
+    let other = tokio::spawn(async move { lane.apply(&facts(&events)).await });
     let waiting = "pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
     eventually("the second one waits", async || count(&mut place.connect().await, waiting).await == 1).await;
     if commits {
@@ -47,25 +57,54 @@ async fn overlap(before: &[i64], update_id: i64, commits: bool) {
     } else {
         transaction.rollback().await.unwrap();
     }
-    let applied = second.await.unwrap().unwrap();
+    let applied = other.await.unwrap().unwrap();
     assert_eq!(applied, Applied { met: commits || applied.met, ..Applied::default() });
     assert_eq!(count(&mut observer, "participants").await, 1);
     let joined = "activity_events a join participant_groups g using (org_id, participant_id, tg_chat_id)";
-    assert_eq!(count(&mut observer, joined).await, i64::try_from(before.len()).unwrap() + 1);
+    let messages = before.len() + 1 + usize::from(commits && first != second);
+    assert_eq!(count(&mut observer, joined).await, i64::try_from(messages).unwrap());
     place.assert_metrics_recompute().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn somebody_whom_another_transaction_creates_is_found_after_it() {
-    overlap(&[], 50, true).await;
-    overlap(&[], 50, false).await;
+    overlap(&[], (50, 0), (50, 0), true).await;
+    overlap(&[], (50, 0), (50, 0), false).await;
+    overlap(&[], (50, 0), (51, 0), true).await;
 }
 
 /// Nothing is news of the person or the membership, so that they meet in the activity.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_that_another_transaction_inserts_is_found_after_it() {
-    overlap(&[10, 100], 50, true).await;
-    overlap(&[10, 100], 50, false).await;
+    overlap(&[(10, 0), (100, 0)], (50, 0), (50, 0), true).await;
+    overlap(&[(10, 0), (100, 0)], (50, 0), (50, 0), false).await;
+}
+
+/// The messages differ, and nothing is news of the person or the membership: they meet in the day alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_day_that_another_transaction_begins_is_found_after_it() {
+    for commits in [true, false] {
+        overlap(&[(10, 0), (100, 9)], (50, 5), (51, 5), commits).await;
+        overlap(&[(10, 0)], (50, 5), (51, 5), commits).await;
+    }
+}
+
+/// Message ids that do not rise with time, as no chat has them, in any order: the days are counted all the same.
+#[tokio::test]
+async fn people_of_a_day_are_counted_once_in_any_order() {
+    let place = Place::new().await;
+    let org = create_org(&mut place.connect().await).await;
+    let mut lane = Lane::new(place.settings.database.clone());
+    let mut random = fastrand::Rng::with_seed(7);
+    for user in 1..=60 {
+        let mut events: Vec<_> =
+            (1..=7).map(|number| (org, said_on(org, user * 10 + number, user, random.i64(0..4)))).collect();
+        random.shuffle(&mut events);
+        for events in events.chunks(random.usize(1..4)) {
+            lane.apply(&facts(events)).await.unwrap();
+        }
+    }
+    place.assert_metrics_recompute().await;
 }
 
 /// Somebody new, whom another transaction creates too, is waited for; meanwhile somebody known is edited by a person.
@@ -113,9 +152,32 @@ async fn what_somebody_new_did_before_is_found() {
     assert_eq!(lane.apply(&facts(&events)).await.unwrap(), Applied::default());
     let give = "update participants set tg_user_id = 2 where tg_user_id = 1";
     sqlx::raw_sql(give).execute(&mut observer).await.unwrap();
+    // the message of before, or another one of the same day, is what is known first of the user now
     lane.apply(&facts(&events)).await.unwrap();
-    assert_eq!(count(&mut observer, "participants").await, 2);
     assert_eq!(count(&mut observer, "activity_events").await, 1);
+    sqlx::raw_sql("update participants set tg_user_id = 3 where tg_user_id = 1").execute(&mut observer).await.unwrap();
+    lane.apply(&facts(&[(org, said(org, 11, 1))])).await.unwrap();
+    assert_eq!(count(&mut observer, "activity_events").await, 2);
+    assert_eq!(count(&mut observer, "participants").await, 3);
+    place.assert_metrics_recompute().await;
+}
+
+/// Replicas of the version before go on while they are replaced.
+#[tokio::test]
+async fn the_former_call_is_answered() {
+    let place = Place::new().await;
+    let mut observer = place.connect().await;
+    let org = create_org(&mut observer).await;
+    let call = include_str!("former_call.sql");
+    for _ in 0..2 {
+        let answer: (Option<Vec<Uuid>>, Option<Vec<Uuid>>) =
+            sqlx::query_as(call).bind(org).fetch_one(&mut observer).await.unwrap();
+        assert_eq!(answer, (None, None));
+    }
+    let rows = "select count(*), count(distinct participant_id), count(distinct g.tg_chat_id)
+        from activity_events a join participant_groups g using (org_id, participant_id, tg_chat_id)";
+    let rows: (i64, i64, i64) = sqlx::query_as(rows).fetch_one(&mut observer).await.unwrap();
+    assert_eq!(rows, (4, 2, 2));
     place.assert_metrics_recompute().await;
 }
 
@@ -134,7 +196,6 @@ async fn rows_are_written_in_the_order_of_their_keys() {
     for (table, key) in [
         ("participants", "org_id, tg_user_id"),
         ("activity_events", "org_id, tg_user_id, tg_chat_id, event_type, source_id"),
-        ("group_daily_users", "org_id, tg_chat_id, date, event_type, tg_user_id"),
         ("group_metrics", "org_id, tg_chat_id, date"),
         ("org_telegram_groups", "org_id, tg_chat_id"),
         // in the order of the people

@@ -208,7 +208,6 @@ impl Place {
             "select 'participant_groups ' || t::text from participant_groups t order by 1",
             "select 'activity_events ' || t::text from activity_events t order by 1",
             "select 'group_metrics ' || t::text from group_metrics t order by 1",
-            "select 'group_daily_users ' || t::text from group_daily_users t order by 1",
             "select 'dead_letters ' || (id, reason, detail, org_id, routing_key, body, status, resolved_at)::text from dead_letters order by 1",
         ] {
             let found = sqlx::query(query).fetch_all(&mut connection).await.unwrap();

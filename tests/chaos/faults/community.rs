@@ -95,7 +95,6 @@ async fn delete(connection: &mut PgConnection, org: Uuid) -> sqlx::Result<()> {
         "delete from activity_events where org_id = $1",
         "delete from participant_groups where org_id = $1",
         "delete from participants where org_id = $1",
-        "delete from group_daily_users where org_id = $1",
         "delete from group_metrics where org_id = $1",
         "delete from org_telegram_groups where org_id = $1",
         "delete from organizations where id = $1",

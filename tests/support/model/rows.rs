@@ -134,14 +134,7 @@ where
 /// Every column of every row of some organizations, with the transaction that wrote it.
 pub async fn read_versions(connection: &mut PgConnection, orgs: &[Uuid]) -> Vec<String> {
     let mut rows = Vec::new();
-    for table in [
-        "org_telegram_groups",
-        "participants",
-        "participant_groups",
-        "activity_events",
-        "group_metrics",
-        "group_daily_users",
-    ] {
+    for table in ["org_telegram_groups", "participants", "participant_groups", "activity_events", "group_metrics"] {
         let query =
             format!("select '{table} ' || t.xmin::text || t::text from {table} t where org_id = any($1) order by 1");
         let found = sqlx::query_scalar(AssertSqlSafe(query)).bind(orgs).fetch_all(&mut *connection).await;

@@ -1,7 +1,10 @@
--- Of the server's CPU time for an event a twentieth less, for somebody's first event more: who is created here has no places and no
--- activity yet, so that nothing of theirs is looked up; whether a profile or title is newer is found once, not for each column; ids are
--- brought along, since to draw them costs more here. And it tells who met others, for the metrics.
--- The procedure with fewer parameters stays for replicas of the version before.
+-- A row less for each person, chat and day: who was there on a day is found in activity_events itself, in most cases without looking, by
+-- what a place knows of its first and last time. Nothing is looked up of people whom the call creates; whether a profile or title
+-- is newer is found once, not for each column; ids are brought along, since to draw them costs more here. And the call tells
+-- whether it met others, for the metrics.
+
+-- Waits for the transactions that still count by the table that is dropped; later ones are told to come again.
+select pg_advisory_xact_lock(1919904876, slot) from generate_series(0, 255) slot;
 
 create procedure rollcall_apply(
     -- Sorted. All rows name their organization by its position here.
@@ -13,8 +16,8 @@ create procedure rollcall_apply(
     -- their places in chats, by organization, user and chat; a person is a position among the people
     member_orgs int[], member_people int[], member_chats bigint[], members_seen_at timestamptz[],
     joined_at timestamptz[], left_at timestamptz[], wrote_at timestamptz[],
-    -- what they did, by key
-    activity_orgs int[], activity_people int[], activity_users bigint[], activity_chats bigint[], event_types text[],
+    -- what they did, by key; a membership is a position among the places
+    activity_orgs int[], activity_memberships int[], activity_users bigint[], activity_chats bigint[], event_types text[],
     source_ids bigint[], occurred_at timestamptz[], edits_at timestamptz[], thread_ids bigint[], reply_ids bigint[],
     media_types text[], texts text[], chars int[], links int[], mentions int[], contents_at timestamptz[],
     content_update_ids bigint[],
@@ -34,8 +37,8 @@ declare
     zones text[];
     -- Whether somebody else writes the same rows right now, so that they are locked before they are updated.
     is_careful boolean := false;
-    -- Nobody who has just been created has places or activity, unless somebody did what the guards of these tables do not see.
-    is_again boolean := false;
+    -- Whether somebody who has to be created has activity, whose participant was deleted: else nothing of theirs is looked up.
+    has_history boolean;
     violated text;
     written bigint;
     -- of each person: who it is, where the row was seen, nowhere if it has to be created, whether that changes, and, where the
@@ -63,7 +66,7 @@ declare
     row_profile_update_ids bigint[];
     row_seen_at timestamptz[];
     row_active_at timestamptz[];
-    -- the rows of participant_groups, where they were seen, and whether that changes
+    -- the rows of participant_groups, where they were seen, what stood there, and whether that changes
     place_orgs int[];
     place_people int[];
     place_chats bigint[];
@@ -72,15 +75,22 @@ declare
     place_left_at timestamptz[];
     place_wrote_at timestamptz[];
     place_tids tid[];
+    known_from timestamptz[];
+    known_joined_at timestamptz[];
+    known_left_at timestamptz[];
+    known_wrote_at timestamptz[];
     place_is_news boolean[];
-    -- of each activity
+    -- of each activity, the place a position among these rows
+    activity_places int[];
     is_new boolean[];
     is_newer boolean[];
+    deed int;
     -- messages that became replies
     reply_orgs uuid[];
     reply_chats bigint[];
     reply_dates date[];
     -- what each chat's day gets, and where its row was seen
+    has_newcomers_of_old boolean;
     day_orgs uuid[];
     day_chats bigint[];
     day_dates date[];
@@ -161,6 +171,10 @@ begin
                 ) survivor on true;
             missing := array_positions(ids, null);
         end if;
+        has_history := exists (
+            select from unnest(missing) i, lateral (
+                select from activity_events a where a.org_id = orgs[person_orgs[i]] and a.tg_user_id = person_users[i] limit 1
+            ) a);
         if cardinality(missing) > 0 then
             ids := array(select coalesce(id, new_id) from (select unnest(ids) as id, unnest(new_ids) as new_id) n);
             insert into participants (org_id, id, tg_user_id, username, tg_first_name, tg_last_name, full_name, tg_full_name,
@@ -217,6 +231,22 @@ begin
                     order by m.org, case when survivors[m.person] is null then person_users[m.person] else survivor_users[m.person] end
                              nulls first, ids[m.person], m.tg_chat_id
                 ) n;
+            activity_places := array(
+                select place_of[n.membership]
+                from (select unnest(activity_memberships) as membership) n,
+                (
+                    select array_agg(p.place order by p.membership) as place_of
+                    from (
+                        select m.membership, dense_rank() over (
+                            order by m.org, case when survivors[m.person] is null then person_users[m.person] else survivor_users[m.person] end
+                                     nulls first, ids[m.person], m.tg_chat_id
+                        )::int as place
+                        from (
+                            select generate_subscripts(member_orgs, 1) as membership, unnest(member_orgs) as org,
+                                   unnest(member_people) as person, unnest(member_chats) as tg_chat_id
+                        ) m
+                    ) p
+                ) p);
         else
             row_orgs := person_orgs;
             row_ids := ids;
@@ -238,6 +268,7 @@ begin
             place_joined_at := joined_at;
             place_left_at := left_at;
             place_wrote_at := wrote_at;
+            activity_places := activity_memberships;
         end if;
 
         if true = any (row_is_news) then
@@ -284,21 +315,22 @@ begin
         end if;
 
         -- and their places in chats, in the same order
-        select array_agg(old.tid), array_agg(old.is_news), coalesce(bool_or(old.is_held), false)
-            into place_tids, place_is_news, is_any_held
+        select array_agg(old.tid), array_agg(old.is_news), coalesce(bool_or(old.is_held), false), array_agg(old.first_seen_at),
+               array_agg(old.last_joined_at), array_agg(old.last_left_at), array_agg(old.last_message_at)
+            into place_tids, place_is_news, is_any_held, known_from, known_joined_at, known_left_at, known_wrote_at
             from (
                 select unnest(place_orgs) as org, unnest(place_people) as person, unnest(place_chats) as tg_chat_id,
                        unnest(place_seen_at) as seen_at, unnest(place_joined_at) as joined_at, unnest(place_left_at) as left_at,
                        unnest(place_wrote_at) as wrote_at
             ) n
             left join lateral (
-                select g.ctid as tid, g.xmax <> '0' as is_held,
+                select g.ctid as tid, g.xmax <> '0' as is_held, g.first_seen_at, g.last_joined_at, g.last_left_at, g.last_message_at,
                        (n.seen_at < g.first_seen_at
                            or n.joined_at > coalesce(g.last_joined_at, '-infinity')
                            or n.left_at > coalesce(g.last_left_at, '-infinity')
                            or n.wrote_at > coalesce(g.last_message_at, '-infinity')) is true as is_news
                 from participant_groups g
-                where (is_again or tids[n.person] is not null)
+                where (has_history or tids[n.person] is not null)
                     and g.org_id = orgs[n.org] and g.participant_id = ids[n.person] and g.tg_chat_id = n.tg_chat_id limit 1
             ) old on true;
         missing := array_positions(place_tids, null);
@@ -308,20 +340,124 @@ begin
                        place_wrote_at[i]
                 from unnest(missing) i;
         end if;
-        if true = any (place_is_news) then
-            if is_careful or is_any_held then
-                met := true;
-                select array_agg(g.tid) into place_tids
-                    from (
-                        select unnest(place_orgs) as org, unnest(place_people) as person, unnest(place_chats) as tg_chat_id,
-                               unnest(place_is_news) as is_news
-                    ) n
-                    left join lateral (
-                        select g.ctid as tid from participant_groups g
-                        where n.is_news and g.org_id = orgs[n.org] and g.participant_id = ids[n.person] and g.tg_chat_id = n.tg_chat_id
-                        for no key update
-                    ) g on true;
+
+        -- What happened.
+        select array_agg(a.org_id is null),
+               array_agg((a.event_type = 'message' and (
+                   rollcall_is_newer(n.content_at, n.content_update_id, a.content_at, a.content_update_id)
+                   or n.edited_at > coalesce(a.edited_at, '-infinity')
+                   or n.thread_id > coalesce(a.message_thread_id, 0)
+                   or n.reply_to > coalesce(a.reply_to_message_id, 0))) is true)
+            into is_new, is_newer
+            from (
+                select unnest(activity_orgs) as org, unnest(activity_memberships) as membership, unnest(activity_users) as tg_user_id,
+                       unnest(activity_chats) as tg_chat_id, unnest(event_types) as event_type, unnest(source_ids) as source_id, unnest(edits_at) as edited_at, unnest(thread_ids) as thread_id,
+                       unnest(reply_ids) as reply_to, unnest(contents_at) as content_at, unnest(content_update_ids) as content_update_id
+            ) n
+            left join lateral (
+                select a.* from activity_events a
+                where (has_history or tids[member_people[n.membership]] is not null)
+                  and a.org_id = orgs[n.org] and a.tg_user_id = n.tg_user_id and a.tg_chat_id = n.tg_chat_id
+                  and a.event_type = n.event_type and a.source_id = n.source_id limit 1
+            ) a on true;
+
+        -- Places with something new are written, so that of two transactions with somebody's first deed of a day one sees the other's.
+        if (is_careful or is_any_held) and (true = any (place_is_news) or true = any (is_new)) then
+            met := true;
+            foreach deed in array array_positions(is_new, true) loop
+                place_is_news[activity_places[deed]] := place_tids[activity_places[deed]] is not null;
+            end loop;
+            select array_agg(g.tid), array_agg(g.first_seen_at), array_agg(g.last_joined_at), array_agg(g.last_left_at),
+                   array_agg(g.last_message_at)
+                into place_tids, known_from, known_joined_at, known_left_at, known_wrote_at
+                from (
+                    select unnest(place_orgs) as org, unnest(place_people) as person, unnest(place_chats) as tg_chat_id,
+                           unnest(place_is_news) as is_news
+                ) n
+                left join lateral (
+                    select g.ctid as tid, g.first_seen_at, g.last_joined_at, g.last_left_at, g.last_message_at from participant_groups g
+                    where n.is_news and g.org_id = orgs[n.org] and g.participant_id = ids[n.person] and g.tg_chat_id = n.tg_chat_id
+                    for no key update
+                ) g on true;
+        end if;
+
+        -- What really is new in this transaction, by chat and day; nothing else may ever count. On a day before the first and after
+        -- the last that a place knows nobody did anything; on one between, the message before or after is nearly always of that day.
+        day_orgs := null;
+        day_chats := null;
+        day_dates := null;
+        day_messages := null;
+        day_replies := null;
+        day_writers := null;
+        day_joined := null;
+        day_gone := null;
+        if true = any (is_new) then
+            with fresh as (
+                select n.org, n.place, n.tg_user_id, n.tg_chat_id, n.event_type, n.source_id, n.reply_to,
+                       (n.occurred_at at time zone zones[n.org])::date as date
+                from (
+                    select unnest(activity_orgs) as org, unnest(activity_places) as place, unnest(activity_users) as tg_user_id,
+                           unnest(activity_chats) as tg_chat_id, unnest(event_types) as event_type, unnest(source_ids) as source_id,
+                           unnest(occurred_at) as occurred_at, unnest(reply_ids) as reply_to, unnest(is_new) as is_new
+                ) n
+                where n.is_new
+            ),
+            deeds as (
+                select org, tg_chat_id, date, event_type, tg_user_id, min(place) as place, count(*) as events, count(reply_to) as replies,
+                       min(source_id) as first_id, max(source_id) as last_id
+                from fresh group by 1, 2, 3, 4, 5
+            ),
+            -- else what it says would be found out at each of its mentions
+            judged as materialized (
+                select d.*, not (
+                    (has_history or (
+                        d.date <= (case d.event_type when 'message' then known_wrote_at[d.place] when 'join' then known_joined_at[d.place]
+                                   else known_left_at[d.place] end at time zone zones[d.org])::date
+                        and d.date >= (known_from[d.place] at time zone zones[d.org])::date) is true)
+                    and (exists (
+                            select from (
+                                select a.occurred_at from activity_events a
+                                where a.org_id = orgs[d.org] and a.tg_user_id = d.tg_user_id and a.tg_chat_id = d.tg_chat_id
+                                  and a.event_type = d.event_type and a.source_id < d.first_id
+                                order by a.source_id desc limit 1
+                            ) before where (before.occurred_at at time zone zones[d.org])::date = d.date)
+                        or exists (
+                            select from (
+                                select a.occurred_at from activity_events a
+                                where a.org_id = orgs[d.org] and a.tg_user_id = d.tg_user_id and a.tg_chat_id = d.tg_chat_id
+                                  and a.event_type = d.event_type and a.source_id > d.last_id
+                                order by a.source_id limit 1
+                            ) after where (after.occurred_at at time zone zones[d.org])::date = d.date)
+                        or exists (
+                            select from activity_events a
+                            where a.org_id = orgs[d.org] and a.tg_user_id = d.tg_user_id and a.tg_chat_id = d.tg_chat_id
+                              and a.event_type = d.event_type and (a.occurred_at at time zone zones[d.org])::date = d.date))
+                ) as is_newcomer
+                from deeds d
+            )
+            select array_agg(orgs[org]), array_agg(tg_chat_id), array_agg(date), array_agg(messages), array_agg(replies), array_agg(writers),
+                   array_agg(joined), array_agg(gone), bool_or(has_newcomers_of_old)
+            into day_orgs, day_chats, day_dates, day_messages, day_replies, day_writers, day_joined, day_gone, has_newcomers_of_old
+            from (
+                select org, tg_chat_id, date, coalesce(sum(events) filter (where event_type = 'message'), 0)::int as messages,
+                       sum(replies)::int as replies,
+                       (count(*) filter (where is_newcomer and event_type = 'message'))::int as writers,
+                       (count(*) filter (where is_newcomer and event_type = 'join'))::int as joined,
+                       (count(*) filter (where is_newcomer and event_type = 'leave'))::int as gone,
+                       bool_or(is_newcomer and place_is_news[place] is false) as has_newcomers_of_old
+                from judged group by 1, 2, 3
+                -- somebody's second join of a day adds nothing
+                having bool_or(is_newcomer or event_type = 'message')
+                order by 1, 2, 3
+            ) d;
+            if has_newcomers_of_old then
+                foreach deed in array array_positions(is_new, true) loop
+                    place_is_news[activity_places[deed]] := place_tids[activity_places[deed]] is not null;
+                end loop;
             end if;
+        end if;
+
+        if true = any (place_is_news) then
             update participant_groups g set
                     first_seen_at   = least(g.first_seen_at, n.seen_at),
                     last_joined_at  = greatest(g.last_joined_at, n.joined_at),
@@ -340,34 +476,15 @@ begin
             end if;
         end if;
 
-        -- What happened.
-        select array_agg(a.org_id is null),
-               array_agg((a.event_type = 'message' and (
-                   rollcall_is_newer(n.content_at, n.content_update_id, a.content_at, a.content_update_id)
-                   or n.edited_at > coalesce(a.edited_at, '-infinity')
-                   or n.thread_id > coalesce(a.message_thread_id, 0)
-                   or n.reply_to > coalesce(a.reply_to_message_id, 0))) is true)
-            into is_new, is_newer
-            from (
-                select unnest(activity_orgs) as org, unnest(activity_people) as person, unnest(activity_users) as tg_user_id,
-                       unnest(activity_chats) as tg_chat_id, unnest(event_types) as event_type, unnest(source_ids) as source_id, unnest(edits_at) as edited_at, unnest(thread_ids) as thread_id,
-                       unnest(reply_ids) as reply_to, unnest(contents_at) as content_at, unnest(content_update_ids) as content_update_id
-            ) n
-            left join lateral (
-                select a.* from activity_events a
-                where (is_again or tids[n.person] is not null)
-                  and a.org_id = orgs[n.org] and a.tg_user_id = n.tg_user_id and a.tg_chat_id = n.tg_chat_id
-                  and a.event_type = n.event_type and a.source_id = n.source_id limit 1
-            ) a on true;
         if true = any (is_new) then
             insert into activity_events (org_id, tg_chat_id, event_type, source_id, tg_user_id, participant_id, occurred_at, edited_at,
                                          message_thread_id, reply_to_message_id, media_type, message_text, chars_count, links_count,
                                          mentions_count, content_at, content_update_id)
-                select orgs[n.org], n.tg_chat_id, n.event_type, n.source_id, n.tg_user_id, ids[n.person],
+                select orgs[n.org], n.tg_chat_id, n.event_type, n.source_id, n.tg_user_id, ids[member_people[n.membership]],
                        n.occurred_at, n.edited_at, n.thread_id, n.reply_to, n.media_type, n.message_text, n.chars, n.links, n.mentions,
                        n.content_at, n.content_update_id
                 from (
-                    select unnest(activity_orgs) as org, unnest(activity_people) as person, unnest(activity_users) as tg_user_id,
+                    select unnest(activity_orgs) as org, unnest(activity_memberships) as membership, unnest(activity_users) as tg_user_id,
                            unnest(activity_chats) as tg_chat_id, unnest(event_types) as event_type, unnest(source_ids) as source_id,
                            unnest(occurred_at) as occurred_at, unnest(edits_at) as edited_at,
                            unnest(thread_ids) as thread_id, unnest(reply_ids) as reply_to, unnest(media_types) as media_type,
@@ -408,58 +525,23 @@ begin
             )
             select array_agg(org_id), array_agg(tg_chat_id), array_agg(date) into reply_orgs, reply_chats, reply_dates
                 from revised where became_reply;
-        end if;
-
-        -- What really was new in this transaction, by chat and day; nothing else may ever count.
-        day_orgs := null;
-        if true = any (is_new) or reply_orgs is not null then
-            with fresh as (
-                select orgs[n.org] as org_id, n.tg_chat_id, n.event_type, n.tg_user_id, n.reply_to,
-                       is_again or tids[n.person] is not null as is_known,
-                       (n.occurred_at at time zone zones[n.org])::date as date
+            if reply_orgs is not null then
+                select array_agg(org_id), array_agg(tg_chat_id), array_agg(date), array_agg(messages), array_agg(replies), array_agg(writers),
+                       array_agg(joined), array_agg(gone)
+                into day_orgs, day_chats, day_dates, day_messages, day_replies, day_writers, day_joined, day_gone
                 from (
-                    select unnest(activity_orgs) as org, unnest(activity_people) as person, unnest(activity_users) as tg_user_id,
-                           unnest(activity_chats) as tg_chat_id, unnest(event_types) as event_type, unnest(occurred_at) as occurred_at, unnest(reply_ids) as reply_to,
-                           unnest(is_new) as is_new
-                ) n
-                where n.is_new
-            ),
-            newcomers as (
-                insert into group_daily_users (org_id, tg_chat_id, date, event_type, tg_user_id)
-                select f.org_id, f.tg_chat_id, f.date, f.event_type, f.tg_user_id
-                from (
-                    select distinct org_id, tg_chat_id, date, event_type, tg_user_id, is_known from fresh order by 1, 2, 3, 4, 5
-                ) f
-                left join lateral (
-                    select true as is_there from group_daily_users u
-                    where f.is_known and u.org_id = f.org_id and u.tg_chat_id = f.tg_chat_id and u.date = f.date
-                      and u.event_type = f.event_type and u.tg_user_id = f.tg_user_id limit 1
-                ) old on true
-                where old.is_there is null
-                returning org_id, tg_chat_id, date, event_type
-            )
-            select array_agg(org_id), array_agg(tg_chat_id), array_agg(date), array_agg(messages), array_agg(replies), array_agg(writers),
-                   array_agg(joined), array_agg(gone)
-            into day_orgs, day_chats, day_dates, day_messages, day_replies, day_writers, day_joined, day_gone
-            from (
-                select org_id, tg_chat_id, date, sum(messages)::int as messages, sum(replies)::int as replies,
-                       sum(writers)::int as writers, sum(joined)::int as joined, sum(gone)::int as gone
-                from (
-                    select org_id, tg_chat_id, date, count(*) filter (where event_type = 'message') as messages, count(reply_to) as replies,
-                           0 as writers, 0 as joined, 0 as gone
-                    from fresh group by 1, 2, 3
-                    union all
-                    select org_id, tg_chat_id, date, 0, 0, count(*) filter (where event_type = 'message'),
-                           count(*) filter (where event_type = 'join'), count(*) filter (where event_type = 'leave')
-                    from newcomers group by 1, 2, 3
-                    union all
-                    select unnest(reply_orgs), unnest(reply_chats), unnest(reply_dates), 0, 1, 0, 0, 0
-                ) added
-                group by 1, 2, 3
-                -- somebody's second join of a day adds nothing
-                having sum(messages) + sum(replies) + sum(writers) + sum(joined) + sum(gone) > 0
-                order by 1, 2, 3
-            ) d;
+                    select org_id, tg_chat_id, date, sum(messages)::int as messages, sum(replies)::int as replies,
+                           sum(writers)::int as writers, sum(joined)::int as joined, sum(gone)::int as gone
+                    from (
+                        select unnest(day_orgs) as org_id, unnest(day_chats) as tg_chat_id, unnest(day_dates) as date,
+                               unnest(day_messages) as messages, unnest(day_replies) as replies, unnest(day_writers) as writers,
+                               unnest(day_joined) as joined, unnest(day_gone) as gone
+                        union all
+                        select unnest(reply_orgs), unnest(reply_chats), unnest(reply_dates), 0, 1, 0, 0, 0
+                    ) added
+                    group by 1, 2, 3 order by 1, 2, 3
+                ) d;
+            end if;
         end if;
         exit;
     exception
@@ -468,17 +550,15 @@ begin
             if is_careful then
                 raise;
             end if;
-            is_again := true;
             is_careful := true;
             met := true;
         -- what was not there is there now
         when unique_violation then
             get stacked diagnostics violated = constraint_name;
-            if (violated in ('idx_participants_unique_tg_user_per_org', 'participant_groups_pkey', 'activity_events_pkey',
-                             'group_daily_users_pkey')) is not true then
+            if (violated in ('idx_participants_unique_tg_user_per_org', 'participant_groups_pkey',
+                             'activity_events_pkey')) is not true then
                 raise;
             end if;
-            is_again := true;
             met := true;
     end;
     end loop;
@@ -603,6 +683,73 @@ begin
     end loop;
 end
 $$;
+
+-- For replicas of the version before.
+create or replace procedure rollcall_apply(
+    orgs uuid[],
+    person_orgs int[], person_users bigint[], usernames text[], first_names text[], last_names text[], full_names text[],
+    profiles_at timestamptz[], profile_update_ids bigint[], people_seen_at timestamptz[], people_active_at timestamptz[],
+    member_orgs int[], member_people int[], member_chats bigint[], members_seen_at timestamptz[],
+    joined_at timestamptz[], left_at timestamptz[], wrote_at timestamptz[],
+    activity_orgs int[], activity_people int[], activity_users bigint[], activity_chats bigint[], event_types text[],
+    source_ids bigint[], occurred_at timestamptz[], edits_at timestamptz[], thread_ids bigint[], reply_ids bigint[],
+    media_types text[], texts text[], chars int[], links int[], mentions int[], contents_at timestamptz[],
+    content_update_ids bigint[],
+    group_orgs int[], group_chats bigint[], titles text[], chat_types text[], titles_at timestamptz[],
+    title_update_ids bigint[], events_at timestamptz[],
+    inout busy uuid[], inout unknown uuid[]
+)
+    language plpgsql
+as $$
+declare
+    activity_memberships int[];
+    membership int := 1;
+    new_ids uuid[] := array(select gen_random_uuid() from unnest(person_users));
+    met boolean;
+begin
+    -- both are sorted by person and chat
+    for deed in 1 .. coalesce(cardinality(activity_people), 0) loop
+        while (member_people[membership], member_chats[membership]) < (activity_people[deed], activity_chats[deed]) loop
+            membership := membership + 1;
+        end loop;
+        activity_memberships[deed] := membership;
+    end loop;
+    call rollcall_apply(
+        orgs,
+        person_orgs, person_users, usernames, first_names, last_names, full_names,
+        profiles_at, profile_update_ids, people_seen_at, people_active_at,
+        new_ids,
+        member_orgs, member_people, member_chats, members_seen_at,
+        joined_at, left_at, wrote_at,
+        activity_orgs, activity_memberships, activity_users, activity_chats, event_types,
+        source_ids, occurred_at, edits_at, thread_ids, reply_ids,
+        media_types, texts, chars, links, mentions, contents_at,
+        content_update_ids,
+        group_orgs, group_chats, titles, chat_types, titles_at,
+        title_update_ids, events_at,
+        busy, unknown, met);
+end
+$$;
+
+create or replace function rollcall_guard_organization() returns trigger language plpgsql as $$
+begin
+    -- waits for the transactions that write this organization; later ones find it gone
+    perform pg_advisory_xact_lock(1919904876, rollcall_resolver_slot(old.id));
+    if exists (select from participants where org_id = old.id) then
+        raise foreign_key_violation using
+            message = format('organization %s still has participants', old.id),
+            hint = 'delete its rows in participants and all other tables in the same transaction first';
+    end if;
+    if exists (select from activity_events where org_id = old.id) or exists (select from group_metrics where org_id = old.id) then
+        raise foreign_key_violation using
+            message = format('organization %s still has activity', old.id),
+            hint = 'delete its rows in activity_events and group_metrics in the same transaction first';
+    end if;
+    return old;
+end
+$$;
+
+drop table group_daily_users;
 
 do $$
 declare
