@@ -89,8 +89,9 @@ declare
     reply_orgs uuid[];
     reply_chats bigint[];
     reply_dates date[];
-    -- what each chat's day gets, and where its row was seen
+    -- whether a day counts somebody whose place is there and would not change
     has_newcomers_of_old boolean;
+    -- what each chat's day gets, and where its row was seen
     day_orgs uuid[];
     day_chats bigint[];
     day_dates date[];
