@@ -22,6 +22,9 @@ pub use refusal::{Culprit, Reason, Refusal};
 /// Unix time in whole seconds.
 pub type Seconds = i64;
 
+/// The greatest id of a user, message, thread or update; that of a chat without its sign.
+pub(crate) const MAX_ID: i64 = 1 << 53;
+
 /// What an event may be at most.
 #[derive(Debug, Clone)]
 pub struct Limits {

@@ -3,12 +3,11 @@
 use std::borrow::Cow;
 
 use super::{
-    Chat, ChatKind, Fact, Limits, Message, Profile, Reason, Refusal, Seconds, User, Version, What,
+    Chat, ChatKind, Fact, Limits, MAX_ID, Message, Profile, Reason, Refusal, Seconds, User, Version, What,
     field::Integer,
     shape::{ChatMember, Content, Entities, Members, Update, title},
 };
 
-const MAX_ID: i64 = 1 << 53;
 /// 2013-01-01, before Telegram.
 const EARLIEST: Seconds = 1_356_998_400;
 

@@ -8,7 +8,7 @@ mod rows;
 
 use uuid::Uuid;
 
-use crate::decode::{Fact, Version, What};
+use crate::decode::{Fact, MAX_ID, Version, What};
 pub use rows::{Activity, Content, Group, Membership, Participant, Proposal, Titled};
 
 /// A Telegram user in an organization.
@@ -67,10 +67,10 @@ fn fold_into<K: PartialEq, V>(rows: &mut Rows<K, V>, key: K, row: V, merge: impl
     }
 }
 
-/// The version of a message's content: any edit beats the original, whichever arrives first.
-fn content_version(fact: &Fact) -> Version {
+/// The version of what a fact says of its message: any edit beats the original, whichever arrives first, also in the same second.
+const fn content_version(fact: &Fact) -> Version {
     match &fact.what {
         What::Message(message) if message.is_edit => fact.version,
-        _ => Version { at: fact.date, update_id: 0 },
+        _ => Version { at: fact.date, update_id: fact.version.update_id - MAX_ID - 1 },
     }
 }

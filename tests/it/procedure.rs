@@ -2,10 +2,11 @@
 
 use rollcall::{
     apply::{self, Applied, Lane},
-    database,
+    database::{self, MIGRATOR},
     decode::{Event, Fact},
 };
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use serde_json::json;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, migrate::Migrator};
 use uuid::Uuid;
 
 use crate::support::{
@@ -160,6 +161,153 @@ async fn what_somebody_new_did_before_is_found() {
     assert_eq!(count(&mut observer, "activity_events").await, 2);
     assert_eq!(count(&mut observer, "participants").await, 3);
     place.assert_metrics_recompute().await;
+}
+
+/// Whoever was deleted may have left activity behind.
+#[tokio::test]
+async fn what_somebody_did_who_was_deleted_is_found() {
+    let deletions = [
+        "delete from participant_groups; delete from participants",
+        "truncate participant_groups, participants",
+        "truncate participants, participant_groups",
+    ];
+    for deletion in deletions {
+        let place = Place::new().await;
+        let mut observer = place.connect().await;
+        let org = create_org(&mut observer).await;
+        let mut lane = Lane::new(place.settings.database.clone());
+        lane.apply(&facts(&[(org, said(org, 10, 1))])).await.unwrap();
+        sqlx::raw_sql(deletion).execute(&mut observer).await.unwrap();
+        let events = [(org, said(org, 10, 1)), (org, said(org, 11, 1))];
+        for events in [&events[..1], &events] {
+            lane.apply(&facts(events)).await.unwrap();
+            assert_eq!(count(&mut observer, "participants").await, 1, "{deletion}");
+            place.assert_metrics_recompute().await;
+        }
+    }
+}
+
+/// Nobody is looked for who did what is known: as after a crash, when all of a prefetch comes again.
+#[tokio::test]
+async fn events_that_were_applied_before_are_recognised() {
+    let place = Place::new().await;
+    let org = create_org(&mut place.connect().await).await;
+    let mut connection = database::connect(&place.settings.database).await.unwrap();
+    let mut edit = message(4, 3, "hello there");
+    edit["message"]["edit_date"] = (NOON + 9).into();
+    edit["message"]["message_id"] = 3.into();
+    let edit = json!({ "update_id": 4, "edited_message": edit["message"] });
+    let join = json!({ "update_id": 5, "message": { "message_id": 5, "date": NOON, "chat": message(5, 1, "")["message"]["chat"],
+        "from": { "id": 9, "is_bot": false }, "new_chat_members": [{ "id": 4, "is_bot": false, "first_name": "Joined" }] } });
+    let updates = [message(1, 1, "hello"), message(2, 1, "hello"), message(3, 3, "hello"), edit, join];
+    let events: Vec<_> = updates.iter().map(|update| (org, event(&enveloped(org, update).1))).collect();
+    apply::apply(&mut connection, &facts(&events)).await.unwrap();
+    // The original alone is known by its edit.
+    for known in [&events[..], &events[2..3]] {
+        let mut transaction = connection.begin().await.unwrap();
+        let mut done = [(0, 0); 2];
+        for done in &mut done {
+            // Not only of this transaction.
+            let counts = "select (sum(idx_scan) filter (where relname like 'participant%'))::bigint,
+                sum(n_tup_ins + n_tup_upd)::bigint from pg_stat_xact_user_tables";
+            *done = sqlx::query_as::<_, (i64, i64)>(counts).fetch_one(&mut *transaction).await.unwrap();
+            apply::apply(&mut transaction, &facts(known)).await.unwrap();
+        }
+        assert_eq!(done[0], done[1], "people looked for, rows written");
+    }
+    // another bot that saw the same a moment later, when the name was another one
+    let mut copy = message(100, 1, "hello");
+    copy["message"]["message_id"] = 2.into();
+    copy["message"]["date"] = (NOON + 2).into();
+    copy["message"]["from"]["first_name"] = "Newer".into();
+    let events = [(org, event(&enveloped(org, &copy).1))];
+    apply::apply(&mut connection, &facts(&events)).await.unwrap();
+    assert_eq!(count(&mut connection, "participants where tg_first_name = 'Newer'").await, 1);
+}
+
+/// Of one message: by two bots, edited in the second in which it was sent and before it was sent, with and without what it replies to. Any two
+/// give the same rows, one after the other, the other way round, and together after one of them.
+#[tokio::test]
+async fn what_is_told_of_a_message_adds_up_in_any_order() {
+    const SENT: i64 = 10;
+    let place = Place::new().await;
+    let mut connection = database::connect(&place.settings.database).await.unwrap();
+    let told = |update_id: i64, edited: Option<i64>, reply: Option<i64>| {
+        let mut told = message(update_id, 1, "hello")["message"].take();
+        told["message_id"] = SENT.into();
+        told["date"] = (NOON + SENT).into();
+        told["from"]["first_name"] = format!("Seen in {update_id}").into();
+        if let Some(reply) = reply {
+            told["reply_to_message"] = json!({ "message_id": reply });
+        }
+        let Some(edited) = edited else { return json!({ "update_id": update_id, "message": told }) };
+        told["text"] = format!("edited in {update_id}").into();
+        told["edit_date"] = (NOON + edited).into();
+        json!({ "update_id": update_id, "edited_message": told })
+    };
+    let updates = [
+        told(20, None, None),
+        told(40, None, None),
+        told(30, Some(SENT), None),
+        told(50, Some(SENT + 1), None),
+        told(10, Some(SENT), Some(7)),
+        told(60, Some(SENT - 1), Some(8)),
+        told(15, Some(SENT + 1), Some(9)),
+    ];
+    for (index, one) in updates.iter().enumerate() {
+        for other in &updates[..index] {
+            let mut rows: Vec<String> = Vec::new();
+            for ways in [
+                [vec![one], vec![other]],
+                [vec![other], vec![one]],
+                [vec![one], vec![one, other]],
+                [vec![other], vec![one, other]],
+            ] {
+                let org = create_org(&mut connection).await;
+                for updates in ways {
+                    let events: Vec<_> = updates.iter().map(|update| (org, event(&enveloped(org, update).1))).collect();
+                    apply::apply(&mut connection, &facts(&events)).await.unwrap();
+                }
+                let written = "select jsonb_agg((to_jsonb(p) || to_jsonb(g) || to_jsonb(a) || to_jsonb(c))
+                        - '{id,org_id,participant_id,created_at,updated_at,recorded_at}'::text[])::text
+                    from participants p join participant_groups g on g.participant_id = p.id
+                    join activity_events a on a.participant_id = p.id join org_telegram_groups c on c.org_id = p.org_id
+                    where p.org_id = $1";
+                rows.push(sqlx::query_scalar(written).bind(org).fetch_one(&mut connection).await.unwrap());
+            }
+            assert!(rows.iter().all(|row| *row == rows[0]), "{one}\n{other}\n{rows:#?}");
+        }
+    }
+    place.assert_metrics_recompute().await;
+}
+
+/// An upgrade finds the organizations whose people were merged before, and those with activity of nobody.
+#[tokio::test]
+async fn an_upgrade_marks_organizations() {
+    const MARKS: i64 = 20_261_126_000_400;
+    let place = Place::unmigrated().await;
+    let mut observer = place.connect().await;
+    let before = MIGRATOR.iter().filter(|migration| migration.version < MARKS).cloned().collect();
+    Migrator::with_migrations(before).run(&mut observer).await.unwrap();
+    let orgs = [create_org(&mut observer).await, create_org(&mut observer).await, create_org(&mut observer).await];
+    for (org, people, users) in [(orgs[0], 3, 3), (orgs[1], 3, 3), (orgs[2], 2, 3)] {
+        let rows = "with people as (
+                insert into participants (org_id, tg_user_id) select $1, generate_series(1, $2))
+            insert into activity_events (org_id, tg_chat_id, event_type, source_id, tg_user_id, participant_id, occurred_at,
+                                         content_at, content_update_id)
+                select $1, -1, 'message', source_id, tg_user_id, gen_random_uuid(), 'epoch', 'epoch', 0
+                from generate_series(1, $3) tg_user_id, generate_series(1, 2) source_id";
+        sqlx::query(rows).bind(org).bind(people).bind(users).execute(&mut observer).await.unwrap();
+    }
+    let merge = "update participants m set merged_into = s.id from participants s
+        where m.org_id = $1 and s.org_id = $1 and m.tg_user_id = 2 and s.tg_user_id = 1";
+    sqlx::query(merge).bind(orgs[0]).execute(&mut observer).await.unwrap();
+
+    MIGRATOR.run(&mut observer).await.unwrap();
+    let marks = "select has_merged_people, has_unclaimed_activity from organizations
+        order by array_position($1, id)";
+    let marks: Vec<(bool, bool)> = sqlx::query_as(marks).bind(&orgs[..]).fetch_all(&mut observer).await.unwrap();
+    assert_eq!(marks, [(true, false), (false, false), (false, true)]);
 }
 
 /// Replicas of the version before go on while they are replaced.
