@@ -179,7 +179,12 @@ begin
     met := false;
     -- Tries, so that a merge of people delays its own organization only. What follows sees all that was written before.
     select array_agg(slot) into refused_slots
-        from (select distinct rollcall_resolver_slot(org) as slot from unnest(orgs) org) s
+        from (
+            select distinct rollcall_resolver_slot(org) as slot from unnest(orgs) org where cardinality(orgs) <= 512
+            -- of so many organizations nearly all are needed
+            union all
+            select generate_series(0, 255) where cardinality(orgs) > 512
+        ) s
         where not pg_try_advisory_xact_lock_shared(1919904876, slot);
     if refused_slots is not null then
         busy := array(select org from unnest(orgs) org where rollcall_resolver_slot(org) = any (refused_slots));
@@ -512,8 +517,7 @@ begin
                        min(source_id) as first_id, max(source_id) as last_id
                 from fresh group by 1, 2, 3, 4, 5
             ),
-            -- else what it says would be found out at each of its mentions
-            judged as materialized (
+            judged as (
                 select d.*, not (
                     (has_history or (
                         d.date <= (case d.event_type when 'message' then known_wrote_at[d.place] when 'join' then known_joined_at[d.place]
@@ -539,6 +543,8 @@ begin
                               and a.event_type = d.event_type and (a.occurred_at at time zone zones[d.org])::date = d.date))
                 ) as is_newcomer
                 from deeds d
+                -- else what it says would be found out at each of its mentions
+                offset 0
             )
             select array_agg(orgs[org]), array_agg(tg_chat_id), array_agg(date), array_agg(messages), array_agg(replies), array_agg(writers),
                    array_agg(joined), array_agg(gone), bool_or(has_newcomers_of_old)
