@@ -94,7 +94,8 @@ create or replace procedure rollcall_apply(
     title_update_ids bigint[], events_at timestamptz[],
     -- What kept everything from being written: organizations in which people are merged right now, and unknown ones.
     inout busy uuid[], inout unknown uuid[],
-    -- Whether other transactions wrote some of the same rows meanwhile: waiting for them is what limits how much replicas can do.
+    -- Whether other transactions wrote the same people, places or messages meanwhile: waiting for them is what limits how much replicas
+    -- can do.
     inout met boolean
 )
     language plpgsql

@@ -21,14 +21,15 @@ pub(super) struct Prepared {
 }
 
 impl Worker {
-    /// Waits for the database, and does at once what takes time with it and with the broker.
+    /// Waits for the database, and does meanwhile what takes time with it and with the broker.
     pub(super) async fn prepare(&self) -> anyhow::Result<Prepared> {
         let Settings { broker, database, .. } = &*self.settings;
-        let lanes = async {
-            self.wait_for_database().await;
-            open_lanes(database).await
-        };
-        let (lanes, declared, connected) = tokio::join!(lanes, broker::declare(broker), Connected::new(broker));
+        let ((), lanes, declared, connected) = tokio::join!(
+            self.wait_for_database(),
+            open_lanes(database),
+            broker::declare(broker),
+            Connected::new(broker)
+        );
         match (declared, connected) {
             (Ok(topology), Ok(connection)) => Ok(Prepared { lanes, connection, topology }),
             (Ok(_), Err(error)) | (Err(error), Err(_)) => Err(error),
