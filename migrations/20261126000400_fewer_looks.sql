@@ -703,31 +703,34 @@ begin
             end if;
         end if;
 
-        with changed as (
-            update org_telegram_groups g set
-                    title           = case when rollcall_is_newer(n.title_at, n.title_update_id, g.title_at, g.title_update_id) then n.title else g.title end,
-                    chat_type       = case when rollcall_is_newer(n.title_at, n.title_update_id, g.title_at, g.title_update_id) then n.chat_type else g.chat_type end,
-                    title_update_id = case when rollcall_is_newer(n.title_at, n.title_update_id, g.title_at, g.title_update_id) then n.title_update_id else g.title_update_id end,
-                    title_at        = greatest(g.title_at, n.title_at),
-                    last_event_at   = greatest(g.last_event_at, n.event_at),
-                    updated_at      = now()
-                from (
-                    select unnest(group_orgs) as org, unnest(group_chats) as tg_chat_id, unnest(titles) as title, unnest(chat_types) as chat_type,
-                           unnest(titles_at) as title_at, unnest(title_update_ids) as title_update_id, unnest(events_at) as event_at,
-                           generate_subscripts(group_orgs, 1) as position
-                ) n
-                where g.org_id = orgs[n.org] and g.tg_chat_id = n.tg_chat_id
-                  and (rollcall_is_newer(n.title_at, n.title_update_id, g.title_at, g.title_update_id)
-                       or n.event_at > coalesce(g.last_event_at, '-infinity'))
-                returning n.position
-        )
-        select array_agg(position) into updated from changed;
-        if cardinality(group_orgs) > coalesce(cardinality(updated), 0) then
-            insert into org_telegram_groups (org_id, tg_chat_id, title, chat_type, title_at, title_update_id, last_event_at)
-                select orgs[group_orgs[i]], group_chats[i], titles[i], chat_types[i], titles_at[i], title_update_ids[i], events_at[i]
-                from (select generate_subscripts(group_orgs, 1) as i except select unnest(updated) order by 1) n
-                where not exists (
-                    select from org_telegram_groups g where g.org_id = orgs[group_orgs[i]] and g.tg_chat_id = group_chats[i]);
+        -- The call of a start, which writes nothing, waits for nobody who locks the table.
+        if cardinality(group_orgs) > 0 then
+            with changed as (
+                update org_telegram_groups g set
+                        title           = case when rollcall_is_newer(n.title_at, n.title_update_id, g.title_at, g.title_update_id) then n.title else g.title end,
+                        chat_type       = case when rollcall_is_newer(n.title_at, n.title_update_id, g.title_at, g.title_update_id) then n.chat_type else g.chat_type end,
+                        title_update_id = case when rollcall_is_newer(n.title_at, n.title_update_id, g.title_at, g.title_update_id) then n.title_update_id else g.title_update_id end,
+                        title_at        = greatest(g.title_at, n.title_at),
+                        last_event_at   = greatest(g.last_event_at, n.event_at),
+                        updated_at      = now()
+                    from (
+                        select unnest(group_orgs) as org, unnest(group_chats) as tg_chat_id, unnest(titles) as title, unnest(chat_types) as chat_type,
+                               unnest(titles_at) as title_at, unnest(title_update_ids) as title_update_id, unnest(events_at) as event_at,
+                               generate_subscripts(group_orgs, 1) as position
+                    ) n
+                    where g.org_id = orgs[n.org] and g.tg_chat_id = n.tg_chat_id
+                      and (rollcall_is_newer(n.title_at, n.title_update_id, g.title_at, g.title_update_id)
+                           or n.event_at > coalesce(g.last_event_at, '-infinity'))
+                    returning n.position
+            )
+            select array_agg(position) into updated from changed;
+            if cardinality(group_orgs) > coalesce(cardinality(updated), 0) then
+                insert into org_telegram_groups (org_id, tg_chat_id, title, chat_type, title_at, title_update_id, last_event_at)
+                    select orgs[group_orgs[i]], group_chats[i], titles[i], chat_types[i], titles_at[i], title_update_ids[i], events_at[i]
+                    from (select generate_subscripts(group_orgs, 1) as i except select unnest(updated) order by 1) n
+                    where not exists (
+                        select from org_telegram_groups g where g.org_id = orgs[group_orgs[i]] and g.tg_chat_id = group_chats[i]);
+            end if;
         end if;
         exit;
     exception
