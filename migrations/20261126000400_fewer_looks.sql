@@ -17,7 +17,8 @@ comment on column organizations.has_unclaimed_activity is
     'Participants were deleted and their activity was not, or may have been: that of a user without a participant is looked for. Set by '
     'triggers of participants; who writes activity_events by other means sets it too.';
 
-create function rollcall_note_merged() returns trigger language plpgsql security definer set search_path from current as $$
+-- They write where those who merge or delete people may not.
+create function rollcall_note_merged() returns trigger language plpgsql security definer as $$
 begin
     update organizations set has_merged_people = true where id = new.org_id and not has_merged_people;
     return null;
@@ -27,7 +28,7 @@ $$;
 create trigger participants_note_merged after insert or update of merged_into on participants
     for each row when (new.merged_into is not null) execute function rollcall_note_merged();
 
-create function rollcall_note_unclaimed() returns trigger language plpgsql security definer set search_path from current as $$
+create function rollcall_note_unclaimed() returns trigger language plpgsql security definer as $$
 begin
     if tg_op = 'TRUNCATE' then
         update organizations set has_unclaimed_activity = true where not has_unclaimed_activity;
@@ -42,6 +43,13 @@ create trigger participants_note_unclaimed after delete or update of org_id, tg_
     for each row execute function rollcall_note_unclaimed();
 create trigger participants_note_truncated after truncate on participants
     for each statement execute function rollcall_note_unclaimed();
+
+do $$
+begin
+    execute format('alter function rollcall_note_merged() set search_path = %I, pg_temp', current_schema());
+    execute format('alter function rollcall_note_unclaimed() set search_path = %I, pg_temp', current_schema());
+end
+$$;
 
 update organizations o set has_merged_people = true
     where exists (select from participants p where p.org_id = o.id and p.merged_into is not null);

@@ -73,6 +73,31 @@ async fn assert_sound(connection: &mut PgConnection) {
 }
 
 #[tokio::test]
+async fn who_merges_people_needs_no_right_to_organizations() {
+    let place = Place::new().await;
+    let mut connection = place.connect().await;
+    let org = create_org(&mut connection).await;
+    let mut lane = Lane::new(place.settings.database.clone());
+    for user in [1, 2] {
+        apply(&mut lane, org, &said(org, user, user)).await;
+    }
+    let (survivor, duplicate) =
+        (participant(&mut connection, org, 1).await, participant(&mut connection, org, 2).await);
+    // Taken back, as roles are of the whole server.
+    let mut transaction = connection.begin().await.unwrap();
+    let rights = "create role rollcall_test_support;
+        grant select, update on participants, activity_events to rollcall_test_support;
+        grant select, insert, update, delete on participant_groups to rollcall_test_support;
+        set local role rollcall_test_support";
+    sqlx::raw_sql(rights).execute(&mut *transaction).await.unwrap();
+    merge(&mut transaction, org, survivor, duplicate).await.unwrap();
+    sqlx::raw_sql("reset role").execute(&mut *transaction).await.unwrap();
+    let is_marked = sqlx::query_scalar::<_, bool>("select has_merged_people from organizations where id = $1");
+    assert!(is_marked.bind(org).fetch_one(&mut *transaction).await.unwrap());
+    transaction.rollback().await.unwrap();
+}
+
+#[tokio::test]
 async fn activity_of_a_merged_user_lands_at_the_survivor() {
     let place = Place::new().await;
     let mut connection = place.connect().await;
