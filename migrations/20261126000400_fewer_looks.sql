@@ -1,8 +1,7 @@
 -- Fewer looks. Events that were applied before are recognised by what they did; that people who have to be created were merged or left
--- activity behind is looked for only where an organization has such people; chats and their days are updated where they are, in pages
--- with room for that.
+-- activity behind is looked for only where an organization has such people. And chats get pages with room for updates.
 
--- Waits for the transactions that lock chats in another order; later ones are told to come again.
+-- Waits for open transactions; later ones are told to come again.
 select pg_advisory_xact_lock(1919904876, slot) from generate_series(0, 255) slot;
 
 alter table org_telegram_groups set (fillfactor = 50);
@@ -102,8 +101,7 @@ create or replace procedure rollcall_apply(
     title_update_ids bigint[], events_at timestamptz[],
     -- What kept everything from being written: organizations in which people are merged right now, and unknown ones.
     inout busy uuid[], inout unknown uuid[],
-    -- Whether other transactions wrote the same people, places or messages meanwhile: waiting for them is what limits how much replicas
-    -- can do.
+    -- Whether other transactions wrote some of the same rows meanwhile: waiting for them is what limits how much replicas can do.
     inout met boolean
 )
     language plpgsql
@@ -173,7 +171,7 @@ declare
     reply_dates date[];
     -- whether a day counts somebody whose place is there and would not change
     has_newcomers_of_old boolean;
-    -- what each chat's day gets
+    -- what each chat's day gets, and where its row was seen
     day_orgs uuid[];
     day_chats bigint[];
     day_dates date[];
@@ -182,8 +180,11 @@ declare
     day_writers int[];
     day_joined int[];
     day_gone int[];
-    -- the days and the chats that were there and got it
-    updated int[];
+    day_tids tid[];
+    -- of each chat, as above
+    group_tids tid[];
+    group_is_news boolean[];
+    is_newer_title boolean[];
 begin
     met := false;
     -- Tries, so that a merge of people delays its own organization only. What follows sees all that was written before.
@@ -683,12 +684,36 @@ begin
     end;
     end loop;
 
-    -- The rows in which all transactions of an organization meet: last, and by themselves, so that little is done once more. They are
-    -- updated where they are, as whoever was faster left them.
+    -- The rows in which all transactions of an organization meet: last, and by themselves, so that little is done once more.
+    is_careful := false;
     loop
     begin
         if day_orgs is not null then
-            with changed as (
+            select array_agg(old.tid), coalesce(bool_or(old.is_held), false) into day_tids, is_any_held
+                from (select unnest(day_orgs) as org_id, unnest(day_chats) as tg_chat_id, unnest(day_dates) as date) n
+                left join lateral (
+                    select m.ctid as tid, m.xmax <> '0' as is_held from group_metrics m
+                    where m.org_id = n.org_id and m.tg_chat_id = n.tg_chat_id and m.date = n.date limit 1
+                ) old on true;
+            missing := array_positions(day_tids, null);
+            if cardinality(missing) > 0 then
+                insert into group_metrics (org_id, tg_chat_id, date, message_count, reply_count, dau, join_count, leave_count)
+                    select day_orgs[i], day_chats[i], day_dates[i], day_messages[i], day_replies[i], day_writers[i], day_joined[i], day_gone[i]
+                    from unnest(missing) i;
+            end if;
+            if cardinality(missing) < cardinality(day_tids) then
+                if is_careful or is_any_held then
+                    met := true;
+                    select array_agg(m.tid) into day_tids
+                        from (
+                            select unnest(day_orgs) as org_id, unnest(day_chats) as tg_chat_id, unnest(day_dates) as date, unnest(day_tids) as tid
+                        ) n
+                        left join lateral (
+                            select m.ctid as tid from group_metrics m
+                            where n.tid is not null and m.org_id = n.org_id and m.tg_chat_id = n.tg_chat_id and m.date = n.date
+                            for no key update
+                        ) m on true;
+                end if;
                 update group_metrics m set
                         message_count = m.message_count + n.messages,
                         reply_count   = m.reply_count + n.replies,
@@ -696,52 +721,78 @@ begin
                         join_count    = m.join_count + n.joined,
                         leave_count   = m.leave_count + n.gone
                     from (
-                        select unnest(day_orgs) as org_id, unnest(day_chats) as tg_chat_id, unnest(day_dates) as date,
+                        select unnest(day_orgs) as org_id, unnest(day_chats) as tg_chat_id, unnest(day_dates) as date, unnest(day_tids) as tid,
                                unnest(day_messages) as messages, unnest(day_replies) as replies, unnest(day_writers) as writers,
-                               unnest(day_joined) as joined, unnest(day_gone) as gone, generate_subscripts(day_orgs, 1) as position
+                               unnest(day_joined) as joined, unnest(day_gone) as gone
                     ) n
-                    where m.org_id = n.org_id and m.tg_chat_id = n.tg_chat_id and m.date = n.date
-                    returning n.position
-            )
-            select array_agg(position) into updated from changed;
-            if cardinality(day_orgs) > coalesce(cardinality(updated), 0) then
-                insert into group_metrics (org_id, tg_chat_id, date, message_count, reply_count, dau, join_count, leave_count)
-                    select day_orgs[i], day_chats[i], day_dates[i], day_messages[i], day_replies[i], day_writers[i], day_joined[i], day_gone[i]
-                    from (select generate_subscripts(day_orgs, 1) as i except select unnest(updated) order by 1) n;
+                    where m.ctid = n.tid and m.org_id = n.org_id and m.tg_chat_id = n.tg_chat_id and m.date = n.date;
+                get diagnostics written = row_count;
+                if written <> cardinality(day_tids) - cardinality(missing) then
+                    raise serialization_failure;
+                end if;
             end if;
         end if;
 
-        -- The call of a start, which writes nothing, waits for nobody who locks the table.
-        if cardinality(group_orgs) > 0 then
-            with changed as (
-                update org_telegram_groups g set
-                        title           = case when rollcall_is_newer(n.title_at, n.title_update_id, g.title_at, g.title_update_id) then n.title else g.title end,
-                        chat_type       = case when rollcall_is_newer(n.title_at, n.title_update_id, g.title_at, g.title_update_id) then n.chat_type else g.chat_type end,
-                        title_update_id = case when rollcall_is_newer(n.title_at, n.title_update_id, g.title_at, g.title_update_id) then n.title_update_id else g.title_update_id end,
-                        title_at        = greatest(g.title_at, n.title_at),
-                        last_event_at   = greatest(g.last_event_at, n.event_at),
-                        updated_at      = now()
+        select array_agg(old.tid), array_agg(old.is_newer), array_agg(old.is_newer or old.is_later), coalesce(bool_or(old.is_held), false)
+            into group_tids, is_newer_title, group_is_news, is_any_held
+            from (
+                select unnest(group_orgs) as org, unnest(group_chats) as tg_chat_id, unnest(titles_at) as title_at,
+                       unnest(title_update_ids) as title_update_id, unnest(events_at) as event_at
+            ) n
+            left join lateral (
+                select g.ctid as tid, g.xmax <> '0' as is_held,
+                       rollcall_is_newer(n.title_at, n.title_update_id, g.title_at, g.title_update_id) as is_newer,
+                       n.event_at > coalesce(g.last_event_at, '-infinity') as is_later
+                from org_telegram_groups g
+                where g.org_id = orgs[n.org] and g.tg_chat_id = n.tg_chat_id limit 1
+            ) old on true;
+        missing := array_positions(group_tids, null);
+        if cardinality(missing) > 0 then
+            insert into org_telegram_groups (org_id, tg_chat_id, title, chat_type, title_at, title_update_id, last_event_at)
+                select orgs[group_orgs[i]], group_chats[i], titles[i], chat_types[i], titles_at[i], title_update_ids[i], events_at[i]
+                from unnest(missing) i;
+        end if;
+        if true = any (group_is_news) then
+            if is_careful or is_any_held then
+                met := true;
+                select array_agg(g.tid), array_agg(g.is_newer) into group_tids, is_newer_title
                     from (
-                        select unnest(group_orgs) as org, unnest(group_chats) as tg_chat_id, unnest(titles) as title, unnest(chat_types) as chat_type,
-                               unnest(titles_at) as title_at, unnest(title_update_ids) as title_update_id, unnest(events_at) as event_at,
-                               generate_subscripts(group_orgs, 1) as position
+                        select unnest(group_orgs) as org, unnest(group_chats) as tg_chat_id, unnest(group_is_news) as is_news,
+                               unnest(titles_at) as title_at, unnest(title_update_ids) as title_update_id
                     ) n
-                    where g.org_id = orgs[n.org] and g.tg_chat_id = n.tg_chat_id
-                      and (rollcall_is_newer(n.title_at, n.title_update_id, g.title_at, g.title_update_id)
-                           or n.event_at > coalesce(g.last_event_at, '-infinity'))
-                    returning n.position
-            )
-            select array_agg(position) into updated from changed;
-            if cardinality(group_orgs) > coalesce(cardinality(updated), 0) then
-                insert into org_telegram_groups (org_id, tg_chat_id, title, chat_type, title_at, title_update_id, last_event_at)
-                    select orgs[group_orgs[i]], group_chats[i], titles[i], chat_types[i], titles_at[i], title_update_ids[i], events_at[i]
-                    from (select generate_subscripts(group_orgs, 1) as i except select unnest(updated) order by 1) n
-                    where not exists (
-                        select from org_telegram_groups g where g.org_id = orgs[group_orgs[i]] and g.tg_chat_id = group_chats[i]);
+                    left join lateral (
+                        select g.ctid as tid, rollcall_is_newer(n.title_at, n.title_update_id, g.title_at, g.title_update_id) as is_newer
+                        from org_telegram_groups g
+                        where n.is_news and g.org_id = orgs[n.org] and g.tg_chat_id = n.tg_chat_id for no key update
+                    ) g on true;
+            end if;
+            update org_telegram_groups g set
+                    title           = case when n.is_newer then n.title else g.title end,
+                    chat_type       = case when n.is_newer then n.chat_type else g.chat_type end,
+                    title_update_id = case when n.is_newer then n.title_update_id else g.title_update_id end,
+                    title_at        = greatest(g.title_at, n.title_at),
+                    last_event_at   = greatest(g.last_event_at, n.event_at),
+                    updated_at      = now()
+                from (
+                    select unnest(group_orgs) as org, unnest(group_chats) as tg_chat_id, unnest(group_tids) as tid, unnest(group_is_news) as is_news,
+                           unnest(is_newer_title) as is_newer, unnest(titles) as title, unnest(chat_types) as chat_type, unnest(titles_at) as title_at,
+                           unnest(title_update_ids) as title_update_id, unnest(events_at) as event_at
+                ) n
+                where n.is_news and g.ctid = n.tid and g.org_id = orgs[n.org] and g.tg_chat_id = n.tg_chat_id;
+            get diagnostics written = row_count;
+            if written <> cardinality(array_positions(group_is_news, true)) then
+                raise serialization_failure;
             end if;
         end if;
         exit;
     exception
+        -- what was seen is no longer there
+        when serialization_failure then
+            if is_careful then
+                raise;
+            end if;
+            is_careful := true;
+            met := true;
         -- what was not there is there now
         when unique_violation then
             get stacked diagnostics violated = constraint_name;

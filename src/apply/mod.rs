@@ -34,7 +34,7 @@ pub struct Applied {
     pub unknown: HashSet<Uuid>,
     /// Somebody merges people there right now; nothing was written.
     pub busy: HashSet<Uuid>,
-    /// Whether other transactions wrote the same people, places or messages meanwhile.
+    /// Whether other transactions wrote some of the same rows meanwhile.
     pub met: bool,
 }
 

@@ -57,7 +57,7 @@ pub struct Metrics {
     pub batch_events: Histogram,
     /// Transactions, by how they ended.
     pub transactions: By<Option<FaultKind>>,
-    /// Of those that were committed, those that met transactions of other replicas in the same people or messages.
+    /// Of those that were committed, those that met transactions of other replicas in the same rows.
     pub met: IntCounter,
     /// From the first statement to the answer to the commit, or to the error.
     pub transaction_seconds: Histogram,
@@ -114,7 +114,7 @@ impl Metrics {
             transactions: register.by("transactions_total", "transactions", "outcome"),
             met: register.counter(
                 "transactions_met_total",
-                "committed transactions that met those of other replicas in the same people or messages",
+                "committed transactions that met those of other replicas in the same rows",
             ),
             transaction_seconds: register.histogram(
                 "transaction_duration_seconds",
