@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::support::{
     Place,
-    community::{NOON, create_org, enveloped, event, message},
+    community::{CHAT, NOON, create_org, enveloped, event, message},
     eventually,
 };
 
@@ -160,6 +160,66 @@ async fn what_somebody_new_did_before_is_found() {
     lane.apply(&facts(&[(org, said(org, 11, 1))])).await.unwrap();
     assert_eq!(count(&mut observer, "activity_events").await, 2);
     assert_eq!(count(&mut observer, "participants").await, 3);
+    place.assert_metrics_recompute().await;
+}
+
+/// A row is there already for one transaction that begins another one, and both are new for one that has begun the other and waits:
+/// who updated what is there before what is new is inserted would be waited for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_new_to_one_and_known_to_another_is_no_deadlock() {
+    // Nothing is news of user 1 but where it was and on which days.
+    let before = [(1, 0, 0), (1, 0, 9)];
+    let person = "participants (org_id, tg_user_id) select $1, 22 where $2 < 0";
+    let user = |user: i64, day| (20 + user, 0, day);
+    begin_together(&before, person, [&[user(1, 1), user(2, 1), user(3, 1)], &[user(3, 2)], &[user(1, 3), user(3, 3)]])
+        .await;
+    let place = "participant_groups (org_id, participant_id, tg_chat_id, first_seen_at)
+        select $1, id, $2 + 2, now() from participants";
+    let chat = |chat, day| (1, chat, day);
+    begin_together(&before, place, [&[chat(1, 1), chat(2, 1), chat(3, 1)], &[chat(3, 2)], &[chat(1, 3), chat(3, 3)]])
+        .await;
+    let day = "group_metrics (org_id, tg_chat_id, date) values ($1, $2, '2026-01-03')";
+    let on = |user, day| (user, 0, day);
+    begin_together(&[], day, [&[on(1, 1), on(1, 2), on(1, 3)], &[on(2, 3)], &[on(3, 1), on(3, 3)]]).await;
+    let group = "org_telegram_groups (org_id, tg_chat_id) values ($1, $2 + 2)";
+    begin_together(&[], group, [&[(1, 1, 1), (1, 2, 1), (1, 3, 1)], &[(2, 3, 2)], &[(3, 1, 3), (3, 3, 3)]]).await;
+}
+
+/// Of three transactions the first waits for a row that is held, the second does not, and the third one waits too. Each message is
+/// a user, a chat and a day.
+async fn begin_together(before: &[(i64, i64, i64)], held: &str, messages: [&[(i64, i64, i64)]; 3]) {
+    let place = Place::new().await;
+    let mut observer = place.connect().await;
+    let org = create_org(&mut observer).await;
+    let mut update_ids = 1..;
+    let [before, first, second, third] = [before, messages[0], messages[1], messages[2]].map(|messages| {
+        let said = |((user, chat, day), update_id): (&(i64, i64, i64), i64)| {
+            let mut update = message(update_id, *user, "hello");
+            update["message"]["chat"]["id"] = (CHAT + chat).into();
+            update["message"]["date"] = (NOON + day * 86_400).into();
+            (org, event(&enveloped(org, &update).1))
+        };
+        let events: Vec<_> = messages.iter().zip(update_ids.by_ref()).map(said).collect();
+        let mut lane = Lane::new(place.settings.database.clone());
+        async move { lane.apply(&facts(&events)).await }
+    });
+    let waiting = "pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+    let wait = async |number: i64| {
+        eventually("so many wait", async || count(&mut place.connect().await, waiting).await == number).await;
+    };
+
+    before.await.unwrap();
+    let mut holder = observer.begin().await.unwrap();
+    let held = sqlx::query(AssertSqlSafe(format!("insert into {held}"))).bind(org).bind(CHAT);
+    held.execute(&mut *holder).await.unwrap();
+    let first = tokio::spawn(first);
+    wait(1).await;
+    second.await.unwrap();
+    let third = tokio::spawn(third);
+    wait(2).await;
+    holder.rollback().await.unwrap();
+    first.await.unwrap().unwrap();
+    third.await.unwrap().unwrap();
     place.assert_metrics_recompute().await;
 }
 
