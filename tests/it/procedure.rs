@@ -201,7 +201,7 @@ async fn begin_together(before: &[(i64, i64, i64)], held: &str, messages: [&[(i6
         };
         let events: Vec<_> = messages.iter().zip(update_ids.by_ref()).map(said).collect();
         let mut lane = Lane::new(place.settings.database.clone());
-        async move { lane.apply(&facts(&events)).await }
+        Box::pin(async move { lane.apply(&facts(&events)).await })
     });
     let waiting = "pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
     let wait = async |number: i64| {

@@ -128,7 +128,7 @@ impl<'a> Direction<'a> {
                 return Err(End::Cut(Some(trap)));
             }
             Action::Freeze(pid, time) => {
-                signal::freeze(pid, time);
+                signal::freeze(pid, time).await;
                 trap.spring();
             }
         }

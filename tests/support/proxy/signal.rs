@@ -1,9 +1,10 @@
 use std::{
     fs,
     process::{Command, Stdio},
-    thread,
     time::Duration,
 };
+
+use tokio::time::sleep;
 
 /// Sends a signal; a process that is gone already stays gone.
 pub fn send(name: &str, pid: u32) {
@@ -13,15 +14,15 @@ pub fn send(name: &str, pid: u32) {
 
 /// Stops a process until the time is over, even if the connection that asked for it is not there any more. Returns once
 /// it stands still: after the signal, a thread may go on until the first of them has been given a processor to take it.
-pub fn freeze(pid: u32, time: Duration) {
+pub async fn freeze(pid: u32, time: Duration) {
     send("STOP", pid);
-    while is_running(pid) {
-        thread::sleep(Duration::from_millis(1));
-    }
-    tokio::spawn(async move {
-        tokio::time::sleep(time).await;
+    let thawing = tokio::spawn(async move {
+        sleep(time).await;
         send("CONT", pid);
     });
+    while is_running(pid) && !thawing.is_finished() {
+        sleep(Duration::from_millis(1)).await;
+    }
 }
 
 /// Whether any thread of the process is neither stopped nor gone.
