@@ -44,16 +44,15 @@ impl Worker {
 /// A lane for each writer. What keeps one from being opened is told when it is needed; a database that hangs holds up no
 /// start for long.
 async fn open_lanes(settings: &settings::Database) -> Vec<Lane> {
+    let first = Lane::new(settings.clone());
     let opening = (0..settings.writers).map(|_| {
-        let settings = settings.clone();
+        let (mut lane, patience) = (first.beside(), settings.connect_timeout);
         // To prove that one knows the password takes milliseconds of a core.
         AbortOnDropHandle::new(tokio::spawn(async move {
-            let patience = settings.connect_timeout;
-            let mut lane = Lane::new(settings);
             let _ = tokio::time::timeout(patience, lane.open()).await;
             lane
         }))
     });
-    let lanes = join_all(opening).await;
-    lanes.into_iter().map(|lane| lane.unwrap_or_else(|_| Lane::new(settings.clone()))).collect()
+    let lanes = join_all(opening.collect::<Vec<_>>()).await;
+    lanes.into_iter().map(|lane| lane.unwrap_or_else(|_| first.beside())).collect()
 }

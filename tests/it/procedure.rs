@@ -1,5 +1,7 @@
 //! What the procedure that writes promises to those who call it at once: rows in one order, lookups by key, no conflict.
 
+use std::time::Duration;
+
 use rollcall::{
     apply::{self, Applied, Lane},
     database::{self, MIGRATOR},
@@ -220,6 +222,39 @@ async fn begin_together(before: &[(i64, i64, i64)], held: &str, messages: [&[(i6
     holder.rollback().await.unwrap();
     first.await.unwrap().unwrap();
     third.await.unwrap().unwrap();
+    place.assert_metrics_recompute().await;
+}
+
+/// After one of a replica's lanes met somebody else's transaction, the other one waits for it, also with another organization.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lanes_take_turns_after_they_met_another_replica() {
+    let place = Place::new().await;
+    let mut observer = place.connect().await;
+    let (org, quiet) = (create_org(&mut observer).await, create_org(&mut observer).await);
+    let mut one = Lane::new(place.settings.database.clone());
+    let mut other = one.beside();
+    other.apply(&facts(&[(quiet, said(quiet, 1, 1))])).await.unwrap();
+    let waiting = "pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+    for has_met in [false, true] {
+        let mut transaction = observer.begin().await.unwrap();
+        let events = [(org, said(org, 2 + i64::from(has_met), 1))];
+        apply::apply(&mut transaction, &facts(&events)).await.unwrap();
+        let waits = tokio::spawn(async move { (one.apply(&facts(&events)).await, one) });
+        eventually("it waits", async || count(&mut place.connect().await, waiting).await == 1).await;
+        let events = [(quiet, said(quiet, 2 + i64::from(has_met), 1))];
+        let mut goes = tokio::spawn(async move { (other.apply(&facts(&events)).await, other) });
+        let patience = if has_met { Duration::from_millis(300) } else { Duration::from_secs(30) };
+        let gone = tokio::time::timeout(patience, &mut goes).await;
+        assert_eq!(gone.is_err(), has_met, "whether it waits for its turn");
+        transaction.commit().await.unwrap();
+        let met = Applied { met: true, ..Applied::default() };
+        let (applied, lane) = waits.await.unwrap();
+        assert_eq!(applied.unwrap(), met);
+        one = lane;
+        let (applied, lane) = if let Ok(gone) = gone { gone.unwrap() } else { goes.await.unwrap() };
+        assert_eq!(applied.unwrap(), Applied::default());
+        other = lane;
+    }
     place.assert_metrics_recompute().await;
 }
 
