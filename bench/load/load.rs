@@ -82,6 +82,26 @@ impl Load {
     }
 }
 
+/// The loads so far: many scenarios have the same.
+#[derive(Default)]
+pub struct Loads(Vec<(Kind, Arc<Load>)>);
+
+/// What tells the loads of a seed apart: organizations, people of each, share of redelivered ones, events.
+type Kind = (usize, u64, f64, u64);
+
+impl Loads {
+    fn of(&mut self, scenario: &Scenario, options: &Options) -> anyhow::Result<Arc<Load>> {
+        let events = scenario.events(options);
+        let kind = (scenario.orgs, scenario.people, scenario.redelivered, events);
+        if let Some((_, load)) = self.0.iter().find(|(known, _)| *known == kind) {
+            return Ok(Arc::clone(load));
+        }
+        let load = Arc::new(Load::generate(scenario, events, options.seed)?);
+        self.0.push((kind, Arc::clone(&load)));
+        Ok(load)
+    }
+}
+
 /// Where the runs of a scenario happen.
 pub enum Ground {
     /// Each in a copy of its own.
@@ -91,15 +111,15 @@ pub enum Ground {
 }
 
 impl Ground {
-    pub async fn prepare(scenario: &Scenario, options: &Options) -> anyhow::Result<Self> {
+    pub async fn prepare(scenario: &Scenario, options: &Options, loads: &mut Loads) -> anyhow::Result<Self> {
         let template = Place::template().await;
         if scenario.is_preloaded {
             preload(&mut template.connect().await, options.preload).await?;
             return Ok(Self::Kept { place: Arc::new(with_settings(template, scenario)?), seed: options.seed });
         }
-        let load = Load::generate(scenario, scenario.events(options), options.seed)?;
+        let load = loads.of(scenario, options)?;
         load.create_organizations(&mut template.connect().await).await?;
-        Ok(Self::Copied { template: Box::new(template), load: Arc::new(load) })
+        Ok(Self::Copied { template: Box::new(template), load })
     }
 
     /// The place and the events of the next run.

@@ -33,7 +33,7 @@ use tikv_jemallocator::Jemalloc;
 
 use contender::{Contender, Run};
 use figures::Figures;
-use load::Ground;
+use load::{Ground, Loads};
 use options::Options;
 use report::{Done, Measured, Report};
 use scenarios::{Measure, Scenario};
@@ -106,20 +106,24 @@ async fn measure_all(options: &Options) -> anyhow::Result<()> {
     sqlx::raw_sql("select pg_reload_conf()").execute(&mut base).await?;
     let mut report = heading(options, &programs, servers, &mut base).await?;
     base.close().await?;
+    let mut loads = Loads::default();
     let mut grounds = Vec::new();
     for scenario in &chosen {
-        let mut ground = Ground::prepare(scenario, options).await?;
-        let mut measured = Measured::of(scenario);
-        for round in 1..=options.runs {
-            for (contender, figures) in measure_round(options, servers, scenario, &mut ground, &programs, round).await?
-            {
-                measured.runs.push(Done { round, contender: contender.to_string(), figures });
-            }
-        }
-        measured.conclude(&names, report.cores);
-        report.scenarios.push(measured);
-        grounds.push(ground);
+        grounds.push(Ground::prepare(scenario, options, &mut loads).await?);
+        report.scenarios.push(Measured::of(scenario));
     }
+    // By rounds and not by scenarios, since scenarios are compared too, and the machine is faster at times.
+    for round in 1..=options.runs {
+        for ((scenario, ground), measured) in chosen.iter().zip(&mut grounds).zip(&mut report.scenarios) {
+            let done = measure_round(options, servers, scenario, ground, &programs, round).await?;
+            measured.runs.extend(done.into_iter().map(|(contender, figures)| Done {
+                round,
+                contender: contender.to_string(),
+                figures,
+            }));
+        }
+    }
+    report.conclude(&chosen, &names);
     if options.statements {
         statements::enable(servers).await?;
         for (index, (scenario, ground)) in chosen.iter().zip(&mut grounds).enumerate() {

@@ -27,6 +27,21 @@ pub struct Report {
     pub scenarios: Vec<Measured>,
 }
 
+impl Report {
+    /// Fills in what follows from the runs.
+    pub fn conclude(&mut self, scenarios: &[&Scenario], programs: &[String]) {
+        for measured in &mut self.scenarios {
+            measured.conclude(programs, self.cores);
+        }
+        for (index, scenario) in scenarios.iter().enumerate() {
+            let named = |other: &&Measured| Some(&*other.name) == scenario.compared_with;
+            let other = self.scenarios.iter().find(named);
+            self.scenarios[index].to_scenario =
+                other.map(|other| self.scenarios[index].compared_with(other, programs));
+        }
+    }
+}
+
 /// A scenario with all its runs.
 #[derive(Debug, Serialize)]
 pub struct Measured {
@@ -41,6 +56,8 @@ pub struct Measured {
     pub bound: Option<f64>,
     /// The second program's figures over the first one's, round by round.
     pub comparison: BTreeMap<String, Ratio>,
+    /// Events per second over those of another scenario, round by round.
+    pub to_scenario: Option<ToScenario>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub statements: Vec<Statement>,
 }
@@ -60,6 +77,24 @@ pub struct Ratio {
     pub highest: f64,
 }
 
+impl Ratio {
+    /// Of the rounds' ratios; of none, nothing.
+    fn of(rounds: impl Iterator<Item = f64>) -> Option<Self> {
+        let ratios: Vec<_> = rounds.filter(|ratio| ratio.is_finite()).collect();
+        let lowest = ratios.iter().copied().reduce(f64::min)?;
+        let highest = ratios.iter().copied().reduce(f64::max)?;
+        Some(Self { median: median(ratios), lowest, highest })
+    }
+}
+
+/// How a scenario differs from another one.
+#[derive(Debug, Serialize)]
+pub struct ToScenario {
+    pub scenario: String,
+    /// By program.
+    pub events_per_s: BTreeMap<String, Ratio>,
+}
+
 pub const ACK: &str = "ack limit";
 pub const SQL: &str = "SQL limit";
 
@@ -74,13 +109,13 @@ impl Measured {
             medians: BTreeMap::new(),
             bound: None,
             comparison: BTreeMap::new(),
+            to_scenario: None,
             statements: Vec::new(),
         }
     }
 
-    /// Fills in what follows from the runs.
     #[expect(clippy::cast_precision_loss, reason = "cores")]
-    pub fn conclude(&mut self, programs: &[String], cores: usize) {
+    fn conclude(&mut self, programs: &[String], cores: usize) {
         let names: Vec<_> = self.runs.iter().map(|run| run.contender.clone()).collect();
         for name in names {
             let own = self.runs.iter().filter(|run| run.contender == name).map(|run| &run.figures);
@@ -108,19 +143,30 @@ impl Measured {
     }
 
     fn compare(&mut self, first: &str, second: &str) {
-        let of = |contender: &str, round| {
-            self.runs.iter().find(|run| run.contender == contender && run.round == round).map(|run| &run.figures)
-        };
         for &name in COMPARED {
-            let ratio = |round| Some(of(second, round)?.get(name)? / of(first, round)?.get(name)?);
-            let rounds = self.runs.iter().filter(|run| run.contender == first).map(|run| run.round);
-            let ratios: Vec<_> = rounds.filter_map(ratio).filter(|ratio| ratio.is_finite()).collect();
-            if !ratios.is_empty() {
-                let lowest = ratios.iter().copied().fold(f64::INFINITY, f64::min);
-                let highest = ratios.iter().copied().fold(0.0, f64::max);
-                self.comparison.insert(name.to_owned(), Ratio { median: median(ratios), lowest, highest });
+            let ratio = |round| Some(self.figure(second, round, name)? / self.figure(first, round, name)?);
+            if let Some(ratio) = Ratio::of(self.rounds().filter_map(ratio)) {
+                self.comparison.insert(name.to_owned(), ratio);
             }
         }
+    }
+
+    /// Its programs' events per second over those in another scenario.
+    pub fn compared_with(&self, other: &Self, programs: &[String]) -> ToScenario {
+        let ratio = |program: &String| {
+            let rate = |of: &Self, round| of.figure(program, round, "events_per_s");
+            let ratio = Ratio::of(self.rounds().filter_map(|round| Some(rate(self, round)? / rate(other, round)?)))?;
+            Some((program.clone(), ratio))
+        };
+        ToScenario { scenario: other.name.clone(), events_per_s: programs.iter().filter_map(ratio).collect() }
+    }
+
+    fn rounds(&self) -> impl Iterator<Item = u32> {
+        1..=self.runs.iter().map(|run| run.round).max().unwrap_or(0)
+    }
+
+    fn figure(&self, contender: &str, round: u32, name: &str) -> Option<f64> {
+        self.runs.iter().find(|run| run.contender == contender && run.round == round)?.figures.get(name)
     }
 }
 
@@ -191,6 +237,14 @@ pub fn text(report: &Report) -> String {
                 if let Some(value) = figures.get(name) {
                     let _ = writeln!(text, "{contender}: {meaning}: {value:.2}{unit}");
                 }
+            }
+        }
+        if let Some(ToScenario { scenario, events_per_s }) = &scenario.to_scenario {
+            for (program, Ratio { median, lowest, highest }) in events_per_s {
+                let _ = writeln!(
+                    text,
+                    "{program}: events/s over those of {scenario}: {median:.2}   ({lowest:.2} to {highest:.2})"
+                );
             }
         }
         for (name, Ratio { median, lowest, highest }) in &scenario.comparison {

@@ -23,6 +23,8 @@ pub struct Scenario {
     pub latency: Duration,
     /// Whether `activity_events` is full of other organizations' rows.
     pub is_preloaded: bool,
+    /// The scenario that its events per second are compared with, round by round.
+    pub compared_with: Option<&'static str>,
     /// Whether it is measured when nothing was chosen.
     pub is_quick: bool,
 }
@@ -54,7 +56,7 @@ pub enum Measure {
 
 /// The load and the settings that all others differ from in one thing.
 const BASE: Scenario = Scenario {
-    name: "orgs-100",
+    name: BASE_NAME,
     about: "100 organizations of 250 people each, 5 % redelivered, one replica, default settings",
     measure: Measure::Drain,
     orgs: 100,
@@ -64,13 +66,16 @@ const BASE: Scenario = Scenario {
     replicas: 1,
     latency: Duration::ZERO,
     is_preloaded: false,
+    compared_with: Some(BASE_NAME),
     is_quick: false,
 };
+
+const BASE_NAME: &str = "orgs-100";
 
 const FAR: &[&str] = &["database.writers=1", "batch.max_events=50", "batch.max_transaction_events=50"];
 
 pub const ALL: &[Scenario] = &[
-    Scenario { is_quick: true, ..BASE },
+    Scenario { is_quick: true, compared_with: None, ..BASE },
     Scenario { name: "orgs-1", about: "1 organization", orgs: 1, ..BASE },
     Scenario {
         name: "orgs-10000",
@@ -130,6 +135,7 @@ pub const ALL: &[Scenario] = &[
         about: "5 ms to the database, each way, 4 replicas",
         latency: Duration::from_millis(5),
         replicas: 4,
+        compared_with: Some("latency-5ms"),
         ..BASE
     },
     // One replica waits for the network most of the time, and not for the cores.
@@ -146,6 +152,7 @@ pub const ALL: &[Scenario] = &[
         latency: Duration::from_millis(5),
         settings: FAR,
         replicas: 4,
+        compared_with: Some("far"),
         ..BASE
     },
     Scenario {
