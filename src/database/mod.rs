@@ -130,6 +130,7 @@ mod tests {
             (20_261_126_000_200, 0xe341_4ce9),
             (20_261_126_000_300, 0x831c_15ee),
             (20_261_126_000_400, 0x91ea_5da4),
+            (20_261_127_000_000, 0x6027_e316),
         ];
         assert_eq!(found, released, "a new one comes at the end, none changes");
     }

@@ -258,6 +258,31 @@ async fn lanes_take_turns_after_they_met_another_replica() {
     place.assert_metrics_recompute().await;
 }
 
+/// Rows that were locked before they were updated look locked ever after, unless one looks whether the transaction goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_gone_is_not_met() {
+    let place = Place::new().await;
+    let mut observer = place.connect().await;
+    let org = create_org(&mut observer).await;
+    let mut lane = Lane::new(place.settings.database.clone());
+    lane.apply(&facts(&[(org, said(org, 1, 1))])).await.unwrap();
+    let mut transaction = observer.begin().await.unwrap();
+    apply::apply(&mut transaction, &facts(&[(org, said(org, 2, 1))])).await.unwrap();
+    let meets = tokio::spawn(async move { (lane.apply(&facts(&[(org, said(org, 3, 1))])).await.unwrap(), lane) });
+    let waiting = "pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+    eventually("it waits", async || count(&mut place.connect().await, waiting).await == 1).await;
+    transaction.commit().await.unwrap();
+    let (applied, mut lane) = meets.await.unwrap();
+    assert_eq!(applied, Applied { met: true, ..Applied::default() });
+    // Any number may stand there: where several locked a row, it is none of a transaction.
+    let any = "select rollcall_is_running(number::text::xid) from unnest(array[0, 1, 2, 3, 2147483647, 2147483648, 4294967295]) number";
+    sqlx::raw_sql(any).execute(&mut observer).await.unwrap();
+    let marked = count(&mut observer, "participants where xmax <> '0'").await;
+    assert_eq!(marked, 1, "else the rest of this proves nothing");
+    assert_eq!(lane.apply(&facts(&[(org, said(org, 4, 1))])).await.unwrap(), Applied::default());
+    place.assert_metrics_recompute().await;
+}
+
 /// Whoever was deleted may have left activity behind.
 #[tokio::test]
 async fn what_somebody_did_who_was_deleted_is_found() {
