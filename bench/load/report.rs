@@ -36,8 +36,7 @@ impl Report {
         for (index, scenario) in scenarios.iter().enumerate() {
             let named = |other: &&Measured| Some(&*other.name) == scenario.compared_with;
             let other = self.scenarios.iter().find(named);
-            self.scenarios[index].to_scenario =
-                other.map(|other| self.scenarios[index].compared_with(other, programs));
+            self.scenarios[index].to_scenario = other.map(|other| self.scenarios[index].compared_with(other, programs));
         }
     }
 }

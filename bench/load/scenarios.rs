@@ -54,6 +54,8 @@ pub enum Measure {
     Takeover,
 }
 
+const BASE_NAME: &str = "orgs-100";
+
 /// The load and the settings that all others differ from in one thing.
 const BASE: Scenario = Scenario {
     name: BASE_NAME,
@@ -69,8 +71,6 @@ const BASE: Scenario = Scenario {
     compared_with: Some(BASE_NAME),
     is_quick: false,
 };
-
-const BASE_NAME: &str = "orgs-100";
 
 const FAR: &[&str] = &["database.writers=1", "batch.max_events=50", "batch.max_transaction_events=50"];
 
