@@ -1,13 +1,9 @@
 //! Apply: writes the batches of some organizations in one transaction, all or nothing.
 
-mod gate;
 mod statements;
 mod timestamp;
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::collections::{HashMap, HashSet};
 
 use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
@@ -19,7 +15,6 @@ use crate::{
     sabotage::{Bug, is_on},
     settings,
 };
-use gate::Gate;
 pub(crate) use statements::{find_activity, find_organizations, lock_out};
 
 /// A connection that writes, opened when needed and given up after any error.
@@ -27,7 +22,6 @@ pub(crate) use statements::{find_activity, find_organizations, lock_out};
 pub struct Lane {
     settings: settings::Database,
     connection: Option<PgConnection>,
-    gate: Arc<Gate>,
 }
 
 /// The organizations that have a chat as an active group.
@@ -48,13 +42,7 @@ impl Lane {
     /// A lane that is not connected yet.
     #[must_use]
     pub fn new(settings: settings::Database) -> Self {
-        Self { settings, connection: None, gate: Arc::default() }
-    }
-
-    /// Another one of the same replica, not connected yet: they take turns while they meet other replicas in the same rows.
-    #[must_use]
-    pub fn beside(&self) -> Self {
-        Self { settings: self.settings.clone(), connection: None, gate: Arc::clone(&self.gate) }
+        Self { settings, connection: None }
     }
 
     /// Connects, and lets the server compile what [`Self::apply`] calls: a first transaction takes longer otherwise.
@@ -63,9 +51,7 @@ impl Lane {
     ///
     /// When the database cannot be used; then `apply` will say so too.
     pub async fn open(&mut self) -> Result<(), Fault> {
-        self.bounded(async |connection| statements::write(connection, &Plan::default(), &Gate::default()).await)
-            .await
-            .map(drop)
+        self.bounded(async |connection| statements::write(connection, &Plan::default()).await).await.map(drop)
     }
 
     /// Writes the facts, each with its organization, in any order.
@@ -78,8 +64,7 @@ impl Lane {
         if is_on(Bug::Unsorted) {
             return self.transaction(async |transaction| apply_unsorted(transaction, facts).await).await;
         }
-        let gate = Arc::clone(&self.gate);
-        self.bounded(async |connection| match pass_and_apply(connection, facts, &gate).await {
+        self.bounded(async |connection| match apply(connection, facts).await {
             Err(fault) if !fault.leaves_connection() => Err(fault),
             done => Ok(done),
         })
@@ -153,10 +138,6 @@ impl Lane {
 ///
 /// When something was not written; then nothing of the caller's transaction may be committed.
 pub async fn apply(connection: &mut PgConnection, facts: &[(Uuid, &Fact)]) -> Result<Applied, Fault> {
-    pass_and_apply(connection, facts, &Gate::default()).await
-}
-
-async fn pass_and_apply(connection: &mut PgConnection, facts: &[(Uuid, &Fact)], gate: &Gate) -> Result<Applied, Fault> {
     let mut left_out = Applied::default();
     loop {
         let is_left_out = |org: &Uuid| left_out.busy.contains(org) || left_out.unknown.contains(org);
@@ -166,7 +147,7 @@ async fn pass_and_apply(connection: &mut PgConnection, facts: &[(Uuid, &Fact)], 
         }
         let counts_again = is_on(Bug::CountTwice)
             && !find_activity(connection, &plan.activity.iter().map(|(key, _)| *key).collect()).await?.is_empty();
-        let Applied { busy, unknown, met } = statements::write(connection, &plan, gate).await?;
+        let Applied { busy, unknown, met } = statements::write(connection, &plan).await?;
         left_out.met |= met;
         if counts_again {
             statements::count_again(connection).await?;

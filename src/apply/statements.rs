@@ -12,7 +12,7 @@ use std::{
 use sqlx::{PgConnection, Postgres, postgres::PgArguments, query::QueryAs};
 use uuid::Uuid;
 
-use super::{Applied, gate::Gate, timestamp::Timestamp};
+use super::{Applied, timestamp::Timestamp};
 use crate::{
     clock,
     database::Fault,
@@ -91,7 +91,7 @@ pub(super) async fn find_active_groups(
 }
 
 /// Writes a plan, all or nothing; outside a transaction, in one of its own.
-pub(super) async fn write(connection: &mut PgConnection, plan: &Plan<'_>, gate: &Gate) -> Result<Applied, Fault> {
+pub(super) async fn write(connection: &mut PgConnection, plan: &Plan<'_>) -> Result<Applied, Fault> {
     let mut orgs: Vec<Uuid> = plan.participants.iter().map(|((org, _), _)| *org).collect();
     orgs.dedup();
     let call = sqlx::query_as(include_str!("sql/apply.sql")).bind(&orgs);
@@ -99,16 +99,11 @@ pub(super) async fn write(connection: &mut PgConnection, plan: &Plan<'_>, gate: 
     let call = bind_memberships(call, &orgs, plan);
     let call = bind_activity(call, &orgs, plan);
     let call = bind_groups(call, &orgs, &plan.groups);
-    let _turn = gate.pass().await;
     // All of the answer is read: an error of the commit comes after the row.
     let answers: Vec<Answer> = call.fetch_all(connection).await?;
     let Answer { busy, unknown, met } = answers.into_iter().next().unwrap_or_default();
-    let met = met.unwrap_or_default();
-    if met {
-        gate.met();
-    }
     let set = |orgs: Option<Vec<Uuid>>| orgs.into_iter().flatten().collect();
-    Ok(Applied { busy: set(busy), unknown: set(unknown), met })
+    Ok(Applied { busy: set(busy), unknown: set(unknown), met: met.unwrap_or_default() })
 }
 
 /// Ids in the order of time, so that those who come at the same time stand together in their index.

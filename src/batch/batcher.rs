@@ -1,14 +1,20 @@
 use std::{
     collections::{HashMap, HashSet},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use uuid::Uuid;
 
 use super::{Batch, Size, Trigger, partition::Partition};
 
-/// Idle writers share what waits, but a transaction for fewer events than this costs more than it gains.
-const LEAST_SHARE: usize = 64;
+/// Transactions of so few events are over before more can gather.
+const FEW: usize = 64;
+/// So long more is waited for while others are written, should that take longer.
+const LONGEST_GATHERING: Duration = Duration::from_millis(20);
+/// Transactions take turns for so long after one of them met another replica's.
+const CROWDED: Duration = Duration::from_secs(2);
+/// So long a turn is waited for, should it take longer: the transaction before may wait for a lock that somebody else keeps.
+const LONGEST_WAIT: Duration = Duration::from_millis(500);
 
 /// What one transaction writes.
 #[derive(Debug, PartialEq, Eq)]
@@ -25,6 +31,7 @@ pub struct Transaction<E> {
 pub struct Hold {
     orgs: HashSet<Uuid>,
     partitions: Vec<usize>,
+    events: usize,
 }
 
 /// What waits for the writers of a session.
@@ -39,6 +46,12 @@ pub struct Batcher<E> {
     /// When organizations may leave again that were put off.
     deferred: HashMap<Uuid, Instant>,
     waiting: usize,
+    /// Events of open transactions.
+    open: usize,
+    /// When what has gathered leaves in any case.
+    gathers_until: Option<Instant>,
+    /// When a transaction last met another replica's.
+    met_at: Option<Instant>,
 }
 
 impl<E> Batcher<E> {
@@ -52,6 +65,9 @@ impl<E> Batcher<E> {
             held: HashSet::new(),
             deferred: HashMap::new(),
             waiting: 0,
+            open: 0,
+            gathers_until: None,
+            met_at: None,
         }
     }
 
@@ -75,6 +91,24 @@ impl<E> Batcher<E> {
         self.waiting += 1;
     }
 
+    /// A transaction met another replica's in the same rows. To wait for each other, and to do things once more, costs more than
+    /// to write one after the other: meanwhile more gathers.
+    pub const fn met(&mut self, now: Instant) {
+        self.met_at = Some(now);
+    }
+
+    /// Whether a writer had better wait for more, until [`Self::next_due`] at the latest. A row that two events change is
+    /// written once if they are in one transaction, and the more are, the more often it is so.
+    pub fn gathers(&mut self, now: Instant) -> bool {
+        let is_crowded = self.met_at.is_some_and(|time| now.saturating_duration_since(time) < CROWDED);
+        let (waits, longest) = if is_crowded {
+            (self.open > 0, LONGEST_WAIT)
+        } else {
+            (self.open > FEW && self.waiting < self.size.worthwhile, LONGEST_GATHERING)
+        };
+        waits && self.waiting > 0 && *self.gathers_until.get_or_insert(now + longest) > now
+    }
+
     /// Puts a batch back before all others, to leave again no earlier than `not_before`; others pass it meanwhile.
     pub fn defer(&mut self, batch: Batch<E>, not_before: Instant) {
         let Batch { partition, org, events, .. } = batch;
@@ -84,9 +118,12 @@ impl<E> Batcher<E> {
     }
 
     /// Takes the next transaction, for one of the `idle` writers, who share what waits. One partition after the other
-    /// gives to it until it is half full. `None` if nothing waits that is neither deferred nor held.
+    /// gives to it until it is half full. `None` if nothing waits that is neither deferred nor held, or if more gathers.
     pub fn take(&mut self, now: Instant, idle: usize) -> Option<Transaction<E>> {
-        let share = self.waiting.div_ceil(self.organizations(idle)).max(LEAST_SHARE);
+        if self.gathers(now) {
+            return None;
+        }
+        let share = self.waiting.div_ceil(self.organizations(idle)).max(self.size.worthwhile);
         let mut room = self.size.max_transaction_events.min(share);
         let count = self.partitions.len();
         let mut order: Vec<_> = (self.turn..count).chain(0..self.turn).collect();
@@ -114,7 +151,10 @@ impl<E> Batcher<E> {
         }
         let first = *hold.partitions.first()?;
         self.turn = (first + 1) % count;
-        self.waiting -= batches.iter().map(|batch| batch.events.len()).sum::<usize>();
+        hold.events = batches.iter().map(|batch| batch.events.len()).sum();
+        self.waiting -= hold.events;
+        self.open += hold.events;
+        self.gathers_until = None;
         hold.orgs = batches.iter().map(|batch| batch.org).collect();
         for org in &hold.orgs {
             self.held.insert(*org);
@@ -147,13 +187,14 @@ impl<E> Batcher<E> {
         for partition in hold.partitions {
             self.partitions[partition].open -= 1;
         }
+        self.open -= hold.events;
     }
 
-    /// When the first deferred organization may leave that nobody holds.
+    /// When the first deferred organization may leave that nobody holds, or what gathers.
     #[must_use]
-    pub fn next_due(&self) -> Option<Instant> {
-        let free = self.deferred.iter().filter(|(org, _)| !self.held.contains(org));
-        free.map(|(_, time)| *time).min()
+    pub fn next_due(&self, now: Instant) -> Option<Instant> {
+        let free = self.deferred.iter().filter(|(org, _)| !self.held.contains(org)).map(|(_, time)| *time);
+        free.chain(self.gathers_until.filter(|time| *time > now)).min()
     }
 }
 
@@ -165,7 +206,7 @@ mod tests {
 
     use super::*;
 
-    const SIZE: Size = Size { max_events: 3, max_bytes: 100, max_transaction_events: 5 };
+    const SIZE: Size = Size { max_events: 3, max_bytes: 100, max_transaction_events: 5, worthwhile: 9 };
 
     fn org(number: u8) -> Uuid {
         Uuid::from_bytes([number; 16])
@@ -223,7 +264,7 @@ mod tests {
         batcher.push(0, org(2), 2, 1);
         assert_eq!(take(&mut batcher, now), [batch(org(2), Trigger::Idle, vec![2])]);
         assert_eq!(take(&mut batcher, now), []);
-        assert_eq!(batcher.next_due(), Some(now + Duration::from_secs(1)));
+        assert_eq!(batcher.next_due(now), Some(now + Duration::from_secs(1)));
         assert_eq!(take(&mut batcher, now + Duration::from_secs(1)), [batch(org(1), Trigger::Again, vec![1])]);
         assert_eq!(batcher.waiting(), 0);
     }
@@ -268,15 +309,70 @@ mod tests {
         batcher.push(0, org(1), 3, 1);
         batcher.defer(batch(org(1), Trigger::Idle, vec![6]), now);
         assert_eq!(batcher.take(now, 1), None);
-        assert_eq!(batcher.next_due(), None, "nobody should wake up for what is held");
+        assert_eq!(batcher.next_due(now), None, "nobody should wake up for what is held");
         batcher.release(first.hold);
-        assert_eq!(batcher.next_due(), Some(now));
+        assert_eq!(batcher.next_due(now), Some(now));
         assert_eq!(take(&mut batcher, now), [batch(org(1), Trigger::Again, vec![6, 3])]);
     }
 
     #[test]
+    fn little_waits_while_others_are_written_but_not_long() {
+        const LARGE: usize = FEW + 1;
+        let (now, later) = (Instant::now(), Instant::now() + LONGEST_GATHERING);
+        let size = Size { max_events: LARGE, max_transaction_events: LARGE, worthwhile: 10, ..SIZE };
+        let mut batcher = Batcher::new(1, size);
+        let push = |batcher: &mut Batcher<_>, org_number, count| {
+            (0..count).for_each(|event| batcher.push(0, org(org_number), event, 1));
+        };
+        let sizes = |taken: Option<&Transaction<usize>>| taken.map(|taken| taken.batches[0].events.len());
+        push(&mut batcher, 1, FEW);
+        let few = batcher.take(now, 1);
+        push(&mut batcher, 2, 1);
+        let beside_few = batcher.take(now, 1);
+        assert_eq!([sizes(few.as_ref()), sizes(beside_few.as_ref())], [Some(FEW), Some(1)]);
+        assert_eq!((batcher.take(now, 1), batcher.next_due(now)), (None, None), "nothing waits");
+        push(&mut batcher, 3, 9);
+        assert_eq!((batcher.take(now, 1), batcher.next_due(now)), (None, Some(now + LONGEST_GATHERING)));
+        push(&mut batcher, 4, 1);
+        let enough = batcher.take(now, 1);
+        assert_eq!(enough.as_ref().map(|taken| taken.batches.len()), Some(2));
+        push(&mut batcher, 5, 1);
+        assert_eq!(batcher.take(now, 1), None);
+        let late = batcher.take(later, 1);
+        assert_eq!(sizes(late.as_ref()), Some(1), "it has waited long enough");
+        assert_eq!(batcher.next_due(later), None);
+        push(&mut batcher, 6, 1);
+        assert_eq!(batcher.take(later, 1), None);
+        [few, beside_few, enough, late].into_iter().flatten().for_each(|done| batcher.release(done.hold));
+        assert_eq!(sizes(batcher.take(later, 1).as_ref()), Some(1), "nothing is being written");
+    }
+
+    #[test]
+    fn transactions_take_turns_after_they_met_another_replica() {
+        let now = Instant::now();
+        let mut batcher = Batcher::new(1, SIZE);
+        let leaves = |batcher: &mut Batcher<_>, number, at| {
+            batcher.push(0, org(number), number, 1);
+            batcher.take(at, 1)
+        };
+        let (one, other) = (leaves(&mut batcher, 1, now).unwrap(), leaves(&mut batcher, 2, now).unwrap());
+        batcher.met(now);
+        assert_eq!((leaves(&mut batcher, 3, now), batcher.next_due(now)), (None, Some(now + LONGEST_WAIT)));
+        batcher.release(one.hold);
+        assert_eq!(batcher.take(now, 1), None, "one is still open");
+        batcher.release(other.hold);
+        let alone = batcher.take(now, 1).unwrap();
+        assert_eq!(leaves(&mut batcher, 4, now), None);
+        let late = batcher.take(now + LONGEST_WAIT, 1).unwrap();
+        assert_eq!(leaves(&mut batcher, 5, now + LONGEST_WAIT), None);
+        assert_eq!(batcher.take(now + CROWDED, 1).unwrap().batches[0].events, [5], "nobody was met for long");
+        batcher.release(alone.hold);
+        batcher.release(late.hold);
+    }
+
+    #[test]
     fn idle_writers_share_what_waits() {
-        let size = Size { max_events: 1000, max_bytes: 1000, max_transaction_events: 1000 };
+        let size = Size { max_events: 1000, max_bytes: 1000, max_transaction_events: 1000, worthwhile: 60 };
         let mut batcher = Batcher::new(1, size);
         (0..200).for_each(|event| batcher.push(0, org(event), event, 1));
         let mut taken = |idle| batcher.take(Instant::now(), idle).map_or(0, |taken| taken.batches.len());
@@ -284,17 +380,18 @@ mod tests {
         (0..200).for_each(|event| batcher.push(0, org(255), event, 0));
         let alone = batcher.take(Instant::now(), 2).map_or(0, |taken| taken.batches[0].events.len());
         assert_eq!(alone, 200, "only one writer can take it");
-        (1..=LEAST_SHARE).for_each(|event| batcher.push(0, Uuid::from_u128(event as u128), 0, 1));
+        (1..=60).for_each(|number| batcher.push(0, Uuid::from_u128(number), 0, 1));
         let few = batcher.take(Instant::now(), 9).map_or(0, |taken| taken.batches.len());
-        assert_eq!(few, LEAST_SHARE, "too few to share");
+        assert_eq!(few, 60, "too few to share");
     }
 
     proptest! {
         #[test]
         fn every_event_leaves_once_within_the_bounds(
             pushed in prop::collection::vec((0_usize..3, 0_u8..6, 0_usize..80), 0..200), idle in 1_usize..4, open in 0_usize..4,
+            worthwhile in 1_usize..9,
         ) {
-            let mut batcher = Batcher::new(3, SIZE);
+            let mut batcher = Batcher::new(3, Size { worthwhile, ..SIZE });
             for (event, &(partition, number, bytes)) in pushed.iter().enumerate() {
                 batcher.push(partition, org(number), event, bytes);
             }

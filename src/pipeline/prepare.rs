@@ -44,9 +44,8 @@ impl Worker {
 /// A lane for each writer. What keeps one from being opened is told when it is needed; a database that hangs holds up no
 /// start for long.
 async fn open_lanes(settings: &settings::Database) -> Vec<Lane> {
-    let first = Lane::new(settings.clone());
     let opening = (0..settings.writers).map(|_| {
-        let (mut lane, patience) = (first.beside(), settings.connect_timeout);
+        let (mut lane, patience) = (Lane::new(settings.clone()), settings.connect_timeout);
         // To prove that one knows the password takes milliseconds of a core.
         AbortOnDropHandle::new(tokio::spawn(async move {
             let _ = tokio::time::timeout(patience, lane.open()).await;
@@ -54,5 +53,5 @@ async fn open_lanes(settings: &settings::Database) -> Vec<Lane> {
         }))
     });
     let lanes = join_all(opening.collect::<Vec<_>>()).await;
-    lanes.into_iter().map(|lane| lane.unwrap_or_else(|_| first.beside())).collect()
+    lanes.into_iter().map(|lane| lane.unwrap_or_else(|_| Lane::new(settings.clone()))).collect()
 }

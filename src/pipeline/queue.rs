@@ -55,7 +55,8 @@ impl Queue {
         }
         let (partition, bytes) = (share.partition, share.body_bytes);
         state.batcher.push(partition, org, share, bytes);
-        if state.idle > 0 {
+        // While more gathers, the first one alone wakes a writer, to tell it until when.
+        if state.idle > 0 && (state.batcher.waiting() == 1 || !state.batcher.gathers(Instant::now())) {
             self.arrived.notify_one();
         }
     }
@@ -68,9 +69,10 @@ impl Entry {
         self.0.push(self.0.state(), org, share);
     }
 
-    /// Whether a writer is idle.
+    /// Whether a writer is idle that could use more at once.
     pub(super) fn is_waited_for(&self) -> bool {
-        self.0.state().idle > 0
+        let mut state = self.0.state();
+        state.idle > 0 && !state.batcher.gathers(Instant::now())
     }
 
     /// Adds one of many shares of a delivery, as soon as there is room.
@@ -134,7 +136,7 @@ impl Exit {
                     return None;
                 }
                 state.idle += 1;
-                (state.batcher.next_due().unwrap_or_else(|| now + Duration::from_hours(1)), is_open)
+                (state.batcher.next_due(now).unwrap_or_else(|| now + Duration::from_hours(1)), is_open)
             };
             let is_worth_it = tokio::select! {
                 () = arrived => true,
@@ -147,6 +149,11 @@ impl Exit {
                 return None;
             }
         }
+    }
+
+    /// Other replicas write the same rows right now.
+    pub(super) fn met(&self) {
+        self.0.state().batcher.met(Instant::now());
     }
 
     /// Gives back what a transaction held.

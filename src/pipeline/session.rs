@@ -171,9 +171,10 @@ pub(super) async fn run(
 
 /// How much leaves at once.
 #[must_use]
-pub const fn size(settings: &Settings) -> Size {
+pub fn size(settings: &Settings) -> Size {
     let settings::Batch { max_events, max_bytes, max_transaction_events } = settings.batch;
-    Size { max_events, max_bytes, max_transaction_events }
+    let held = usize::from(settings.broker.prefetch) * usize::from(settings.broker.partitions);
+    Size { max_events, max_bytes, max_transaction_events, worthwhile: (max_transaction_events / 2).min(held / 4) }
 }
 
 /// Settled deliveries of a partition that may wait for one before them: its writers are seldom done at the same time, and

@@ -52,7 +52,10 @@ impl Writer {
             match self.try_apply(&batches).await {
                 Ok(applied) => {
                     self.outlet.status.database_works();
-                    self.outlet.status.metrics.met.inc_by(applied.met.into());
+                    if applied.met {
+                        self.outlet.status.metrics.met.inc();
+                        self.queue.met();
+                    }
                     let mut settlements = Vec::new();
                     for batch in batches {
                         if applied.busy.contains(&batch.org) {

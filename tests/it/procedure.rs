@@ -1,6 +1,6 @@
 //! What the procedure that writes promises to those who call it at once: rows in one order, lookups by key, no conflict.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rollcall::{
     apply::{self, Applied, Lane},
@@ -12,8 +12,8 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, migrate::Migrator};
 use uuid::Uuid;
 
 use crate::support::{
-    Place,
-    community::{CHAT, NOON, create_org, enveloped, event, message},
+    Place, Replica,
+    community::{CHAT, NOON, create_org, enveloped, event, message, messages_of},
     eventually,
 };
 
@@ -36,6 +36,12 @@ async fn count(connection: &mut PgConnection, what: &str) -> i64 {
     sqlx::query_scalar(AssertSqlSafe(format!("select count(*) from {what}"))).fetch_one(connection).await.unwrap()
 }
 
+/// Waits until so many of the database's sessions wait for a lock.
+async fn wait_for_waiting(place: &Place, number: i64) {
+    let waiting = "pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+    eventually("so many wait", async || count(&mut place.connect().await, waiting).await == number).await;
+}
+
 /// One transaction writes messages of user 1 and waits, another one writes messages too, and both end. Each message is an
 /// update id and a day.
 async fn overlap(before: &[(i64, i64)], first: (i64, i64), second: (i64, i64), commits: bool) {
@@ -53,8 +59,7 @@ async fn overlap(before: &[(i64, i64)], first: (i64, i64), second: (i64, i64), c
     assert_eq!(apply::apply(&mut transaction, &facts(&events)).await.unwrap(), Applied::default());
     let events = [said(second)];
     let other = tokio::spawn(async move { lane.apply(&facts(&events)).await });
-    let waiting = "pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
-    eventually("the second one waits", async || count(&mut place.connect().await, waiting).await == 1).await;
+    wait_for_waiting(&place, 1).await;
     if commits {
         transaction.commit().await.unwrap();
     } else {
@@ -126,8 +131,7 @@ async fn what_changes_after_it_was_looked_at_is_looked_at_again() {
     sqlx::query(create).bind(org).execute(&mut *transaction).await.unwrap();
     let news = [1, 2, 3].map(|user| (org, said(org, 20 + user, user)));
     let second = tokio::spawn(async move { lane.apply(&facts(&news)).await });
-    let waiting = "pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
-    eventually("the lane waits", async || count(&mut place.connect().await, waiting).await == 1).await;
+    wait_for_waiting(&place, 1).await;
     let edits = "update participants set full_name = 'Ms. Two' where tg_user_id = 2;
         update participant_groups g set first_seen_at = 'epoch' from participants p where p.id = g.participant_id and p.tg_user_id = 3";
     sqlx::raw_sql(edits).execute(&mut observer).await.unwrap();
@@ -205,56 +209,49 @@ async fn begin_together(before: &[(i64, i64, i64)], held: &str, messages: [&[(i6
         let mut lane = Lane::new(place.settings.database.clone());
         Box::pin(async move { lane.apply(&facts(&events)).await })
     });
-    let waiting = "pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
-    let wait = async |number: i64| {
-        eventually("so many wait", async || count(&mut place.connect().await, waiting).await == number).await;
-    };
-
     before.await.unwrap();
     let mut holder = observer.begin().await.unwrap();
     let held = sqlx::query(AssertSqlSafe(format!("insert into {held}"))).bind(org).bind(CHAT);
     held.execute(&mut *holder).await.unwrap();
     let first = tokio::spawn(first);
-    wait(1).await;
+    wait_for_waiting(&place, 1).await;
     second.await.unwrap();
     let third = tokio::spawn(third);
-    wait(2).await;
+    wait_for_waiting(&place, 2).await;
     holder.rollback().await.unwrap();
     first.await.unwrap().unwrap();
     third.await.unwrap().unwrap();
     place.assert_metrics_recompute().await;
 }
 
-/// After one of a replica's lanes met somebody else's transaction, the other one waits for it, also with another organization.
+/// After a writer met somebody else's transaction, the other one waits for it half a second, also with another organization.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn lanes_take_turns_after_they_met_another_replica() {
+async fn writers_take_turns_after_they_met_another_replica() {
+    const ROUNDS: i64 = 9;
     let place = Place::new().await;
     let mut observer = place.connect().await;
     let (org, quiet) = (create_org(&mut observer).await, create_org(&mut observer).await);
-    let mut one = Lane::new(place.settings.database.clone());
-    let mut other = one.beside();
-    other.apply(&facts(&[(quiet, said(quiet, 1, 1))])).await.unwrap();
-    let waiting = "pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
-    for has_met in [false, true] {
+    let replica = Replica::start(&place, &[]);
+    let mut waited = Duration::ZERO;
+    // What was met is forgotten after 2 s, which a slow machine may need for a round.
+    for round in 1..=ROUNDS {
         let mut transaction = observer.begin().await.unwrap();
-        let events = [(org, said(org, 2 + i64::from(has_met), 1))];
-        apply::apply(&mut transaction, &facts(&events)).await.unwrap();
-        let waits = tokio::spawn(async move { (one.apply(&facts(&events)).await, one) });
-        eventually("it waits", async || count(&mut place.connect().await, waiting).await == 1).await;
-        let events = [(quiet, said(quiet, 2 + i64::from(has_met), 1))];
-        let mut goes = tokio::spawn(async move { (other.apply(&facts(&events)).await, other) });
-        let patience = if has_met { Duration::from_millis(300) } else { Duration::from_secs(30) };
-        let gone = tokio::time::timeout(patience, &mut goes).await;
-        assert_eq!(gone.is_err(), has_met, "whether it waits for its turn");
+        apply::apply(&mut transaction, &facts(&[(org, said(org, 2 * round, 1))])).await.unwrap();
+        place.publish([enveloped(org, &message(2 * round + 1, 1, "hello"))]).await;
+        wait_for_waiting(&place, 1).await;
+        let begun = Instant::now();
+        place.publish([enveloped(quiet, &message(round, 1, "hello"))]).await;
+        let written = u64::try_from(round).unwrap();
+        eventually("the other one writes", async || messages_of(&place, quiet).await == written).await;
+        waited = begun.elapsed();
         transaction.commit().await.unwrap();
-        let met = Applied { met: true, ..Applied::default() };
-        let (applied, lane) = waits.await.unwrap();
-        assert_eq!(applied.unwrap(), met);
-        one = lane;
-        let (applied, lane) = if let Ok(gone) = gone { gone.unwrap() } else { goes.await.unwrap() };
-        assert_eq!(applied.unwrap(), Applied::default());
-        other = lane;
+        eventually("it is over", async || messages_of(&place, org).await == 2 * written).await;
+        if waited >= Duration::from_millis(500) {
+            break;
+        }
     }
+    assert!(waited >= Duration::from_millis(500), "{waited:?}");
+    replica.stop().await;
     place.assert_metrics_recompute().await;
 }
 
@@ -269,8 +266,7 @@ async fn who_is_gone_is_not_met() {
     let mut transaction = observer.begin().await.unwrap();
     apply::apply(&mut transaction, &facts(&[(org, said(org, 2, 1))])).await.unwrap();
     let meets = tokio::spawn(async move { (lane.apply(&facts(&[(org, said(org, 3, 1))])).await.unwrap(), lane) });
-    let waiting = "pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
-    eventually("it waits", async || count(&mut place.connect().await, waiting).await == 1).await;
+    wait_for_waiting(&place, 1).await;
     transaction.commit().await.unwrap();
     let (applied, mut lane) = meets.await.unwrap();
     assert_eq!(applied, Applied { met: true, ..Applied::default() });
