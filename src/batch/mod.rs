@@ -1,10 +1,11 @@
 //! Batch: events wait in the order of their arrival until a writer is idle, and leave as many as fit, by organization.
 //!
-//! Pure: the clock is a parameter. There is no fixed waiting: at low load a batch holds one event, at high
-//! load it is full, because more arrives while the writers are busy. Only while more than a few are being written, the next
-//! transaction waits a moment until it is worth its while. Partitions take turns, those first of which no transaction is open. What came first leaves first, so that it can be acked as one; but an organization has no more
-//! than its batch in a transaction, so that a noisy one cannot hold up a quiet one, and it is in one transaction at a
-//! time: two would wait for each other's rows. What waits is bounded by the prefetch.
+//! Pure: the clock is a parameter. At low load a batch holds one event, at high load it is full, because more arrives while
+//! the writers are busy. While more than a few events are being written, the next transaction waits a moment until it is worth
+//! it; while other replicas' transactions are met, until the one before is over. Partitions take turns, those first of which
+//! no transaction is open. What came first leaves first, so that it can be acked as one; but an organization has no more than
+//! its batch in a transaction, so that a noisy one cannot hold up a quiet one, and it is in one transaction at a time: two
+//! would wait for each other's rows. What waits is bounded by the prefetch.
 
 mod batcher;
 mod partition;
@@ -22,7 +23,7 @@ pub struct Size {
     pub max_bytes: usize,
     /// Events of all organizations together.
     pub max_transaction_events: usize,
-    /// Fewer are not shared by idle writers, and more is waited for while others are written; not long.
+    /// Idle writers do not share fewer events, and while others are written, so many are waited for; not long.
     pub worthwhile: usize,
 }
 
