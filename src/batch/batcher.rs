@@ -1,20 +1,11 @@
 use std::{
     collections::{HashMap, HashSet},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use uuid::Uuid;
 
-use super::{Batch, Size, Trigger, partition::Partition};
-
-/// Transactions of so few events are over before more can gather.
-const FEW: usize = 64;
-/// So long more is waited for while others are written, should that take longer.
-const LONGEST_GATHERING: Duration = Duration::from_millis(20);
-/// Transactions take turns for so long after one of them met another replica's.
-const CROWDED: Duration = Duration::from_secs(2);
-/// So long a turn is waited for, should it take longer: the transaction before may wait for a lock that somebody else keeps.
-const LONGEST_WAIT: Duration = Duration::from_millis(500);
+use super::{Batch, Size, Trigger, pace::Pace, partition::Partition};
 
 /// What one transaction writes.
 #[derive(Debug, PartialEq, Eq)]
@@ -46,12 +37,7 @@ pub struct Batcher<E> {
     /// When organizations may leave again that were put off.
     deferred: HashMap<Uuid, Instant>,
     waiting: usize,
-    /// Events of open transactions.
-    open: usize,
-    /// When what has gathered leaves in any case.
-    gathers_until: Option<Instant>,
-    /// When a transaction last met another replica's.
-    met_at: Option<Instant>,
+    pace: Pace,
 }
 
 impl<E> Batcher<E> {
@@ -65,9 +51,7 @@ impl<E> Batcher<E> {
             held: HashSet::new(),
             deferred: HashMap::new(),
             waiting: 0,
-            open: 0,
-            gathers_until: None,
-            met_at: None,
+            pace: Pace::default(),
         }
     }
 
@@ -91,22 +75,14 @@ impl<E> Batcher<E> {
         self.waiting += 1;
     }
 
-    /// A transaction met another replica's in the same rows. To wait for each other, and to do things once more, costs more than
-    /// to write one after the other: meanwhile more gathers.
+    /// A transaction met another replica's in the same rows: they take turns for some time.
     pub const fn met(&mut self, now: Instant) {
-        self.met_at = Some(now);
+        self.pace.met(now);
     }
 
-    /// Whether a writer had better wait for more, until [`Self::next_due`] at the latest. A row that two events change is
-    /// written once if they are in one transaction, and the more are, the more often it is so.
+    /// Whether a writer had better wait for more, until [`Self::next_due`] at the latest.
     pub fn gathers(&mut self, now: Instant) -> bool {
-        let is_crowded = self.met_at.is_some_and(|time| now.saturating_duration_since(time) < CROWDED);
-        let (waits, longest) = if is_crowded {
-            (self.open > 0, LONGEST_WAIT)
-        } else {
-            (self.open > FEW && self.waiting < self.size.worthwhile, LONGEST_GATHERING)
-        };
-        waits && self.waiting > 0 && *self.gathers_until.get_or_insert(now + longest) > now
+        self.pace.gathers(self.waiting, self.size.worthwhile, now)
     }
 
     /// Puts a batch back before all others, to leave again no earlier than `not_before`; others pass it meanwhile.
@@ -153,8 +129,7 @@ impl<E> Batcher<E> {
         self.turn = (first + 1) % count;
         hold.events = batches.iter().map(|batch| batch.events.len()).sum();
         self.waiting -= hold.events;
-        self.open += hold.events;
-        self.gathers_until = None;
+        self.pace.left(hold.events);
         hold.orgs = batches.iter().map(|batch| batch.org).collect();
         for org in &hold.orgs {
             self.held.insert(*org);
@@ -187,14 +162,14 @@ impl<E> Batcher<E> {
         for partition in hold.partitions {
             self.partitions[partition].open -= 1;
         }
-        self.open -= hold.events;
+        self.pace.came_back(hold.events);
     }
 
     /// When the first deferred organization may leave that nobody holds, or what gathers.
     #[must_use]
     pub fn next_due(&self, now: Instant) -> Option<Instant> {
         let free = self.deferred.iter().filter(|(org, _)| !self.held.contains(org)).map(|(_, time)| *time);
-        free.chain(self.gathers_until.filter(|time| *time > now)).min()
+        free.chain(self.pace.due(now)).min()
     }
 }
 
@@ -205,6 +180,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::batch::pace::{CROWDED, FEW, LONGEST_GATHERING, LONGEST_WAIT};
 
     const SIZE: Size = Size { max_events: 3, max_bytes: 100, max_transaction_events: 5, worthwhile: 9 };
 

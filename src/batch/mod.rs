@@ -8,6 +8,7 @@
 //! would wait for each other's rows. What waits is bounded by the prefetch.
 
 mod batcher;
+mod pace;
 mod partition;
 
 use uuid::Uuid;
