@@ -1,11 +1,16 @@
 use std::{
+    cmp::Reverse,
     collections::{HashMap, HashSet},
     time::Instant,
 };
 
 use uuid::Uuid;
 
-use super::{Batch, Size, Trigger, pace::Pace, partition::Partition};
+use super::{
+    Batch, Size, Trigger,
+    pace::{Pace, Waiting},
+    partition::Partition,
+};
 
 /// What one transaction writes.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,8 +35,6 @@ pub struct Hold {
 pub struct Batcher<E> {
     size: Size,
     partitions: Vec<Partition<E>>,
-    /// The partition that the next transaction begins with, if none is open of it.
-    turn: usize,
     /// The organizations of open transactions.
     held: HashSet<Uuid>,
     /// When organizations may leave again that were put off.
@@ -47,20 +50,11 @@ impl<E> Batcher<E> {
         Self {
             size,
             partitions: (0..partitions).map(Partition::new).collect(),
-            turn: 0,
             held: HashSet::new(),
             deferred: HashMap::new(),
             waiting: 0,
             pace: Pace::default(),
         }
-    }
-
-    /// The partition that the first transaction begins with: replicas that begin with different ones meet less often in the
-    /// same organizations.
-    #[must_use]
-    pub const fn beginning_with(mut self, partition: usize) -> Self {
-        self.turn = partition;
-        self
     }
 
     /// How many events wait.
@@ -73,6 +67,12 @@ impl<E> Batcher<E> {
     pub fn push(&mut self, partition: usize, org: Uuid, event: E, body_bytes: usize) {
         self.partitions[partition].push(org, event, body_bytes);
         self.waiting += 1;
+        self.pace.arrived();
+    }
+
+    /// Nothing more arrives: what waits leaves as soon as it can.
+    pub const fn close(&mut self) {
+        self.pace.close();
     }
 
     /// A transaction met another replica's in the same rows: they take turns for some time.
@@ -82,7 +82,9 @@ impl<E> Batcher<E> {
 
     /// Whether a writer had better wait for more, until [`Self::next_due`] at the latest.
     pub fn gathers(&mut self, now: Instant) -> bool {
-        self.pace.gathers(self.waiting, self.size.worthwhile, now)
+        let idle = self.partitions.iter().filter(|partition| partition.open == 0).map(Partition::waiting);
+        let waiting = Waiting { events: self.waiting, most: idle.max().unwrap_or(self.waiting) };
+        self.pace.gathers(waiting, self.size.worthwhile, now)
     }
 
     /// Puts a batch back before all others, to leave again no earlier than `not_before`; others pass it meanwhile.
@@ -94,19 +96,24 @@ impl<E> Batcher<E> {
     }
 
     /// Takes the next transaction, for one of the `idle` writers, who share what waits. One partition after the other
-    /// gives to it until it is half full. `None` if nothing waits that is neither deferred nor held, or if more gathers.
+    /// gives to it until it is half full, first those of which no transaction is open, and of these the one with the most. `None` if nothing waits that is neither deferred nor held, or if more gathers.
     pub fn take(&mut self, now: Instant, idle: usize) -> Option<Transaction<E>> {
-        if self.gathers(now) {
+        if self.waiting == 0 || self.gathers(now) || self.waits_for_others(now) {
             return None;
         }
-        let share = self.waiting.div_ceil(self.organizations(idle)).max(self.size.worthwhile);
+        let shares = (self.waiting / self.size.worthwhile.max(1)).clamp(1, idle.max(1));
+        let share = self.waiting.div_ceil(self.organizations(shares));
         let mut room = self.size.max_transaction_events.min(share);
         let count = self.partitions.len();
-        let mut order: Vec<_> = (self.turn..count).chain(0..self.turn).collect();
-        order.sort_by_key(|partition| self.partitions[*partition].open);
+        let mut order: Vec<_> = (0..count).collect();
+        order.sort_by_key(|number| {
+            let partition = &self.partitions[*number];
+            // None is passed over for ever.
+            (partition.open, partition.passed < count, Reverse(partition.waiting()))
+        });
         let (mut batches, mut hold) = (Vec::new(), Hold::default());
         // From few partitions: of fewer organizations, whose rows are more often the same, and seldom those of another replica.
-        let enough = room / 2;
+        let enough = room.saturating_sub(self.size.worthwhile);
         for partition in order {
             if room <= enough {
                 break;
@@ -125,12 +132,16 @@ impl<E> Batcher<E> {
                 batches.extend(taken);
             }
         }
-        let first = *hold.partitions.first()?;
-        self.turn = (first + 1) % count;
+        if batches.is_empty() {
+            return None;
+        }
+        for (number, partition) in self.partitions.iter_mut().enumerate() {
+            partition.passed = if hold.partitions.contains(&number) { 0 } else { partition.passed + 1 };
+        }
         hold.events = batches.iter().map(|batch| batch.events.len()).sum();
         self.waiting -= hold.events;
-        self.pace.left(hold.events);
         hold.orgs = batches.iter().map(|batch| batch.org).collect();
+        self.pace.left(hold.events, hold.orgs.len());
         for org in &hold.orgs {
             self.held.insert(*org);
             if self.deferred.get(org).is_some_and(|time| *time <= now) {
@@ -138,6 +149,13 @@ impl<E> Batcher<E> {
             }
         }
         Some(Transaction { batches, hold })
+    }
+
+    fn waits_for_others(&mut self, now: Instant) -> bool {
+        let Self { partitions, held, pace, .. } = self;
+        let worthwhile = self.size.worthwhile;
+        let orgs = partitions.iter().flat_map(Partition::organizations);
+        pace.waits_for_others(|| orgs.filter(|org| !held.contains(org)).take(worthwhile).count(), worthwhile, now)
     }
 
     /// How many organizations wait, if it is no more than `most`; at least one.
@@ -180,9 +198,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::batch::pace::{CROWDED, FEW, LONGEST_GATHERING, LONGEST_WAIT};
+    use crate::batch::pace::{CROWDED, FEW, LONGEST_GATHERING, LONGEST_WAIT, WINDOW};
 
-    const SIZE: Size = Size { max_events: 3, max_bytes: 100, max_transaction_events: 5, worthwhile: 9 };
+    const SIZE: Size = Size { max_events: 3, max_bytes: 100, max_transaction_events: 5, worthwhile: 2 };
 
     fn org(number: u8) -> Uuid {
         Uuid::from_bytes([number; 16])
@@ -246,20 +264,28 @@ mod tests {
     }
 
     #[test]
-    fn partitions_take_turns_and_fill_up_less_than_half() {
+    fn the_fullest_partition_leaves_first_and_alone_if_that_is_worthwhile() {
         let mut batcher = Batcher::new(3, SIZE);
-        for partition in [0, 0, 0, 0, 0, 2, 2, 2] {
-            batcher.push(partition, org(1), partition, 1);
-        }
-        let taken = |batcher: &mut Batcher<_>| -> Vec<_> {
-            let batches = take(batcher, Instant::now());
+        let mut taken = |pushed: &[usize]| -> Vec<_> {
+            pushed.iter().for_each(|&partition| batcher.push(partition, org(1), partition, 1));
+            let batches = take(&mut batcher, Instant::now());
             batches.into_iter().map(|batch| (batch.partition, batch.events.len())).collect()
         };
-        assert_eq!([(); 3].map(|()| taken(&mut batcher)), [[(0, 3)], [(2, 3)], [(0, 2)]]);
-        for partition in [1, 1, 2, 2, 2, 2] {
-            batcher.push(partition, org(1), partition, 1);
-        }
-        assert_eq!([(); 2].map(|()| taken(&mut batcher)), [vec![(1, 2), (2, 3)], vec![(2, 1)]]);
+        assert_eq!(taken(&[2, 2, 0, 0, 0, 0, 0]), [(0, 3)]);
+        assert_eq!(taken(&[2, 1]), [(2, 3)]);
+        assert_eq!(taken(&[]), [(0, 2)]);
+        assert_eq!(taken(&[2]), [(1, 1), (2, 1)]);
+    }
+
+    #[test]
+    fn no_partition_is_passed_over_for_ever() {
+        let mut batcher = Batcher::new(2, SIZE);
+        batcher.push(0, org(0), 0, 1);
+        let mut partitions = || -> Vec<_> {
+            (0..3).for_each(|event| batcher.push(1, org(1), event, 1));
+            take(&mut batcher, Instant::now()).into_iter().map(|batch| batch.partition).collect()
+        };
+        assert_eq!([partitions(), partitions(), partitions()], [vec![1], vec![1], vec![0, 1]]);
     }
 
     #[test]
@@ -277,7 +303,7 @@ mod tests {
     #[test]
     fn an_organization_is_in_one_transaction_at_a_time() {
         let now = Instant::now();
-        let mut batcher = Batcher::new(2, SIZE);
+        let mut batcher = Batcher::new(2, Size { worthwhile: 9, ..SIZE });
         (0..2).for_each(|event| batcher.push(0, org(1), event, 1));
         batcher.push(1, org(1), 2, 1);
         let first = batcher.take(now, 1).unwrap();
@@ -320,7 +346,87 @@ mod tests {
         push(&mut batcher, 6, 1);
         assert_eq!(batcher.take(later, 1), None);
         [few, beside_few, enough, late].into_iter().flatten().for_each(|done| batcher.release(done.hold));
-        assert_eq!(sizes(batcher.take(later, 1).as_ref()), Some(1), "nothing is being written");
+        assert_eq!(
+            sizes(batcher.take(later + WINDOW, 1).as_ref()),
+            Some(1),
+            "nothing is being written, and few arrive"
+        );
+    }
+
+    #[test]
+    fn of_one_partition_more_is_waited_for_while_others_are_written() {
+        const LARGE: usize = FEW + 1;
+        let now = Instant::now();
+        let size = Size { max_events: LARGE, max_transaction_events: LARGE, worthwhile: 10, ..SIZE };
+        let mut batcher = Batcher::new(3, size);
+        let push = |batcher: &mut Batcher<_>, partition, org_number, count| {
+            (0..count).for_each(|event| batcher.push(partition, org(org_number), event, 1));
+        };
+        push(&mut batcher, 0, 1, LARGE);
+        let open = batcher.take(now, 1).unwrap();
+        push(&mut batcher, 0, 2, 20);
+        push(&mut batcher, 1, 3, 9);
+        push(&mut batcher, 2, 4, 9);
+        assert_eq!(batcher.take(now, 1), None, "no partition is worth it that is not being written");
+        push(&mut batcher, 2, 4, 1);
+        assert_eq!(batcher.take(now, 1).unwrap().batches[0].partition, 2);
+        batcher.release(open.hold);
+    }
+
+    #[test]
+    fn what_others_hold_is_waited_for_with_the_rest() {
+        const LARGE: usize = FEW + 1;
+        let now = Instant::now();
+        let size = Size { max_events: LARGE, max_transaction_events: LARGE, worthwhile: 10, ..SIZE };
+        let mut batcher = Batcher::new(1, size);
+        (0..LARGE + 20).for_each(|event| batcher.push(0, org(1), event, 1));
+        let open = batcher.take(now, 1).unwrap();
+        batcher.push(0, org(2), 0, 1);
+        assert_eq!((batcher.take(now, 1), batcher.next_due(now)), (None, Some(now + LONGEST_GATHERING)));
+        batcher.release(open.hold);
+        assert_eq!(batcher.take(now, 1).map(|taken| taken.batches.len()), Some(2));
+    }
+
+    #[test]
+    fn while_many_arrive_they_gather_but_not_for_long() {
+        let size = Size { max_events: 100, max_transaction_events: 100, worthwhile: 40, ..SIZE };
+        let start = Instant::now();
+        let at = |milliseconds| start + Duration::from_millis(milliseconds);
+        let mut batcher = Batcher::new(1, size);
+        let mut leave = |milliseconds, count, orgs: u8| {
+            (0..count).for_each(|event| batcher.push(0, org(u8::try_from(event).unwrap() % orgs), event, 0));
+            let taken = batcher.take(at(milliseconds), 1);
+            taken.map(|taken| {
+                batcher.release(taken.hold);
+                taken.batches.iter().map(|batch| batch.events.len()).sum::<usize>()
+            })
+        };
+        assert_eq!(leave(0, 5, 5), Some(5), "nothing is known yet");
+        assert_eq!(leave(10, 5, 5), None, "10 in 10 ms: half of what is worthwhile would come in 20");
+        assert_eq!(leave(15, 34, 5), None);
+        assert_eq!(leave(16, 1, 5), Some(40), "that is worthwhile");
+        assert_eq!(leave(20, 19, 5), None);
+        assert_eq!(leave(30, 10, 5), None);
+        assert_eq!(leave(40, 10, 1), Some(39), "that was long");
+        assert_eq!(leave(50, 20, 1), None);
+        assert_eq!(leave(60, 0, 1), Some(20), "no more arrive");
+        assert_eq!(leave(65, 19, 1), Some(19));
+        assert_eq!(leave(70, 19, 1), None);
+        assert_eq!(leave(71, 1, 1), Some(20), "half is enough of an organization that was alone");
+    }
+
+    #[test]
+    fn nothing_is_waited_for_when_nothing_more_arrives() {
+        let now = Instant::now();
+        let size = Size { max_events: 100, max_transaction_events: 100, worthwhile: 90, ..SIZE };
+        let mut batcher = Batcher::new(1, size);
+        (0..=FEW).for_each(|event| batcher.push(0, org(1), event, 0));
+        let open = batcher.take(now, 1).unwrap();
+        batcher.push(0, org(2), 0, 1);
+        assert_eq!(batcher.take(now, 1), None);
+        batcher.close();
+        assert_eq!(batcher.take(now, 1).map(|taken| taken.batches.len()), Some(1));
+        batcher.release(open.hold);
     }
 
     #[test]

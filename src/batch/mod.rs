@@ -24,7 +24,8 @@ pub struct Size {
     pub max_bytes: usize,
     /// Events of all organizations together.
     pub max_transaction_events: usize,
-    /// Idle writers do not share fewer events, and while others are written, so many are waited for; not long.
+    /// Idle writers do not share fewer events. While others are written, so many of one partition are waited for, and while many
+    /// arrive, so many in all; not long.
     pub worthwhile: usize,
 }
 

@@ -4,14 +4,26 @@ use std::time::{Duration, Instant};
 
 /// Transactions of so few events are over before more can gather.
 pub(super) const FEW: usize = 64;
-/// So long more is waited for while others are written, should that take longer.
+/// So long more is waited for, should it take longer.
 pub(super) const LONGEST_GATHERING: Duration = Duration::from_millis(20);
+/// Arrivals are counted for so long, at least, before it is said whether they are many.
+pub(super) const WINDOW: Duration = Duration::from_millis(10);
 /// Transactions take turns for so long after one of them met another replica's.
 pub(super) const CROWDED: Duration = Duration::from_secs(2);
 /// So long a turn is waited for, should it take longer: the transaction before may wait for a lock that somebody else keeps.
 pub(super) const LONGEST_WAIT: Duration = Duration::from_millis(500);
 
+/// What could leave.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Waiting {
+    /// Events in all.
+    pub(super) events: usize,
+    /// Of the partition that has the most, of those that no transaction is open of; all where one is of each.
+    pub(super) most: usize,
+}
+
 /// A row that two events change is written once if they are in one transaction, and the more are, the more often it is so.
+/// Those of one partition are of fewer organizations, and so of the same rows.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     /// Events of open transactions.
@@ -20,6 +32,17 @@ pub(super) struct Pace {
     until: Option<Instant>,
     /// When a transaction last met another replica's.
     met_at: Option<Instant>,
+    /// Events that arrived, and since when.
+    arrived: usize,
+    since: Option<Instant>,
+    /// Whether they are so many that it is not long until they are worth a transaction.
+    are_many: bool,
+    /// Whether the last transaction was one organization's.
+    was_alone: bool,
+    /// Whether open transactions hold the organizations of most of what waits.
+    is_held: bool,
+    /// Whether nothing more arrives.
+    is_closed: bool,
 }
 
 impl Pace {
@@ -29,26 +52,59 @@ impl Pace {
         self.met_at = Some(now);
     }
 
-    /// Whether more should gather than the events that wait, until [`Self::due`] at the latest.
-    pub(super) fn gathers(&mut self, waiting: usize, worthwhile: usize, now: Instant) -> bool {
+    /// Nothing more arrives: nothing is waited for.
+    pub(super) const fn close(&mut self) {
+        self.is_closed = true;
+    }
+
+    /// An event arrived.
+    pub(super) const fn arrived(&mut self) {
+        self.arrived += 1;
+    }
+
+    /// Whether more should gather than what waits, until [`Self::due`] at the latest.
+    pub(super) fn gathers(&mut self, waiting: Waiting, worthwhile: usize, now: Instant) -> bool {
+        self.count(worthwhile, now);
         let is_crowded = self.met_at.is_some_and(|time| now.saturating_duration_since(time) < CROWDED);
         let (waits, longest) = if is_crowded {
             (self.open > 0, LONGEST_WAIT)
+        } else if self.open > FEW {
+            (self.is_held || waiting.most < worthwhile, LONGEST_GATHERING)
         } else {
-            (self.open > FEW && waiting < worthwhile, LONGEST_GATHERING)
+            // With a single organization nobody writes while it gathers.
+            let enough = if self.was_alone { worthwhile / 2 } else { worthwhile };
+            (self.are_many && waiting.events < enough, LONGEST_GATHERING)
         };
-        waits && waiting > 0 && *self.until.get_or_insert(now + longest) > now
+        waits && waiting.events > 0 && !self.is_closed && *self.until.get_or_insert(now + longest) > now
     }
 
-    /// A transaction of so many events left.
-    pub(super) const fn left(&mut self, events: usize) {
+    /// Of what waits, nobody holds so many events: whether a transaction that is over had better give back more first.
+    pub(super) fn waits_for_others(&mut self, free: impl FnOnce() -> usize, worthwhile: usize, now: Instant) -> bool {
+        let may_wait = self.open > FEW && !self.is_closed;
+        self.is_held = may_wait && free() < worthwhile && *self.until.get_or_insert(now + LONGEST_GATHERING) > now;
+        self.is_held
+    }
+
+    fn count(&mut self, worthwhile: usize, now: Instant) {
+        let time = now.saturating_duration_since(*self.since.get_or_insert(now));
+        if time >= WINDOW {
+            let in_longest = self.arrived as u128 * LONGEST_GATHERING.as_nanos() / time.as_nanos();
+            self.are_many = in_longest >= (worthwhile / 2) as u128;
+            (self.arrived, self.since) = (0, Some(now));
+        }
+    }
+
+    /// A transaction of so many events left, of so many organizations.
+    pub(super) const fn left(&mut self, events: usize, organizations: usize) {
         self.open += events;
+        self.was_alone = organizations == 1;
         self.until = None;
     }
 
     /// One is over.
     pub(super) const fn came_back(&mut self, events: usize) {
         self.open -= events;
+        self.is_held = false;
     }
 
     /// When what gathers leaves in any case.

@@ -21,6 +21,8 @@ pub(super) struct Partition<E> {
     line: VecDeque<Waiting<E>>,
     /// Transactions with events of this partition.
     pub(super) open: usize,
+    /// Transactions that left without any of them since the last one that had some.
+    pub(super) passed: usize,
 }
 
 /// An organization whose batch takes more.
@@ -33,7 +35,12 @@ struct Place {
 
 impl<E> Partition<E> {
     pub(super) const fn new(number: usize) -> Self {
-        Self { number, line: VecDeque::new(), open: 0 }
+        Self { number, line: VecDeque::new(), open: 0, passed: 0 }
+    }
+
+    /// How many events wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.line.len()
     }
 
     pub(super) fn push(&mut self, org: Uuid, event: E, bytes: usize) {

@@ -103,6 +103,7 @@ impl Drop for Entry {
         let mut state = self.0.state();
         state.entries -= 1;
         if state.entries == 0 {
+            state.batcher.close();
             self.0.arrived.notify_waiters();
         }
     }

@@ -117,7 +117,6 @@ pub(super) async fn run(
     let intake = Intake::open(connection, &settings.broker, &topology, &worker.replica).await?;
     let priorities: Vec<_> =
         topology.event_queues().enumerate().map(|(partition, _)| priority(&worker.replica, partition)).collect();
-    let preferred = (0..priorities.len()).max_by_key(|partition| priorities[*partition]).unwrap_or_default();
     let deliveries = worker.status.metrics.consumes(priorities);
     worker.status.broker_works();
     tracing::info!(replica = worker.replica, partitions = topology.event_queues().count(), "consuming");
@@ -128,7 +127,7 @@ pub(super) async fn run(
     // Each message holds at least one unsettled delivery, of which there are `held`: these two never fill.
     let (settled, settlements) = mpsc::channel(held);
     let (refused, letters) = mpsc::channel(held);
-    let batcher = Batcher::new(partitions, size(settings)).beginning_with(preferred);
+    let batcher = Batcher::new(partitions, size(settings));
     // Bare updates multiply by their organizations: the router waits for room, which keeps their deliveries unsettled.
     let (entry, exits) = queue(batcher, held, settings.database.writers);
     let (bare, router_inbox) = mpsc::channel(held);
@@ -173,8 +172,8 @@ pub(super) async fn run(
 #[must_use]
 pub fn size(settings: &Settings) -> Size {
     let settings::Batch { max_events, max_bytes, max_transaction_events } = settings.batch;
-    let held = usize::from(settings.broker.prefetch) * usize::from(settings.broker.partitions);
-    Size { max_events, max_bytes, max_transaction_events, worthwhile: (max_transaction_events / 2).min(held / 4) }
+    let worthwhile = max_transaction_events.min(settings.broker.prefetch.into()) / 2;
+    Size { max_events, max_bytes, max_transaction_events, worthwhile }
 }
 
 /// Settled deliveries of a partition that may wait for one before them: its writers are seldom done at the same time, and
