@@ -95,8 +95,9 @@ impl<E> Batcher<E> {
         self.deferred.insert(org, not_before);
     }
 
-    /// Takes the next transaction, for one of the `idle` writers, who share what waits. One partition after the other
-    /// gives to it until it is half full, first those of which no transaction is open, and of these the one with the most. `None` if nothing waits that is neither deferred nor held, or if more gathers.
+    /// Takes the next transaction, for one of the `idle` writers, who share what waits if that is worth it. One partition after the
+    /// other gives to it until it is worth it, first those of which no transaction is open, and of these the fullest. `None` if
+    /// nothing waits that is neither deferred nor held, or if more gathers.
     pub fn take(&mut self, now: Instant, idle: usize) -> Option<Transaction<E>> {
         if self.waiting == 0 || self.gathers(now) || self.waits_for_others(now) {
             return None;
@@ -267,7 +268,9 @@ mod tests {
     fn the_fullest_partition_leaves_first_and_alone_if_that_is_worthwhile() {
         let mut batcher = Batcher::new(3, SIZE);
         let mut taken = |pushed: &[usize]| -> Vec<_> {
-            pushed.iter().for_each(|&partition| batcher.push(partition, org(1), partition, 1));
+            for &partition in pushed {
+                batcher.push(partition, org(1), partition, 1);
+            }
             let batches = take(&mut batcher, Instant::now());
             batches.into_iter().map(|batch| (batch.partition, batch.events.len())).collect()
         };

@@ -1,11 +1,11 @@
 //! Batch: events wait in the order of their arrival until a writer is idle, and leave as many as fit, by organization.
 //!
 //! Pure: the clock is a parameter. At low load a batch holds one event, at high load it is full, because more arrives while
-//! the writers are busy. While more than a few events are being written, the next transaction waits a moment until it is worth
-//! it; while other replicas' transactions are met, until the one before is over. Partitions take turns, those first of which
-//! no transaction is open. What came first leaves first, so that it can be acked as one; but an organization has no more than
-//! its batch in a transaction, so that a noisy one cannot hold up a quiet one, and it is in one transaction at a time: two
-//! would wait for each other's rows. What waits is bounded by the prefetch.
+//! the writers are busy. While more than a few events are being written, or many arrive, the next transaction waits a moment until
+//! it is worth it; while other replicas' transactions are met, until the one before is over. The fullest partition leaves first, of
+//! those of which no transaction is open, and none is passed over for ever. What came first of one leaves first, so that it can be
+//! acked as one; but an organization has no more than its batch in a transaction, so that a noisy one cannot hold up a quiet one,
+//! and it is in one transaction at a time: two would wait for each other's rows. What waits is bounded by the prefetch.
 
 mod batcher;
 mod pace;

@@ -32,17 +32,34 @@ pub(super) struct Pace {
     until: Option<Instant>,
     /// When a transaction last met another replica's.
     met_at: Option<Instant>,
-    /// Events that arrived, and since when.
-    arrived: usize,
-    since: Option<Instant>,
-    /// Whether they are so many that it is not long until they are worth a transaction.
-    are_many: bool,
+    arrivals: Arrivals,
     /// Whether the last transaction was one organization's.
     was_alone: bool,
     /// Whether open transactions hold the organizations of most of what waits.
     is_held: bool,
     /// Whether nothing more arrives.
     is_closed: bool,
+}
+
+/// Events that arrived, and since when.
+#[derive(Debug, Default)]
+struct Arrivals {
+    count: usize,
+    since: Option<Instant>,
+    /// Whether those before were many.
+    were_many: bool,
+}
+
+impl Arrivals {
+    /// Whether so many arrive that it is not long until they are worth a transaction.
+    fn are_many(&mut self, worthwhile: usize, now: Instant) -> bool {
+        let time = now.saturating_duration_since(*self.since.get_or_insert(now));
+        if time >= WINDOW {
+            let in_longest = self.count as u128 * LONGEST_GATHERING.as_nanos() / time.as_nanos();
+            *self = Self { count: 0, since: Some(now), were_many: in_longest >= (worthwhile / 2) as u128 };
+        }
+        self.were_many
+    }
 }
 
 impl Pace {
@@ -59,12 +76,12 @@ impl Pace {
 
     /// An event arrived.
     pub(super) const fn arrived(&mut self) {
-        self.arrived += 1;
+        self.arrivals.count += 1;
     }
 
     /// Whether more should gather than what waits, until [`Self::due`] at the latest.
     pub(super) fn gathers(&mut self, waiting: Waiting, worthwhile: usize, now: Instant) -> bool {
-        self.count(worthwhile, now);
+        let are_many = self.arrivals.are_many(worthwhile, now);
         let is_crowded = self.met_at.is_some_and(|time| now.saturating_duration_since(time) < CROWDED);
         let (waits, longest) = if is_crowded {
             (self.open > 0, LONGEST_WAIT)
@@ -73,7 +90,7 @@ impl Pace {
         } else {
             // With a single organization nobody writes while it gathers.
             let enough = if self.was_alone { worthwhile / 2 } else { worthwhile };
-            (self.are_many && waiting.events < enough, LONGEST_GATHERING)
+            (are_many && waiting.events < enough, LONGEST_GATHERING)
         };
         waits && waiting.events > 0 && !self.is_closed && *self.until.get_or_insert(now + longest) > now
     }
@@ -83,15 +100,6 @@ impl Pace {
         let may_wait = self.open > FEW && !self.is_closed;
         self.is_held = may_wait && free() < worthwhile && *self.until.get_or_insert(now + LONGEST_GATHERING) > now;
         self.is_held
-    }
-
-    fn count(&mut self, worthwhile: usize, now: Instant) {
-        let time = now.saturating_duration_since(*self.since.get_or_insert(now));
-        if time >= WINDOW {
-            let in_longest = self.arrived as u128 * LONGEST_GATHERING.as_nanos() / time.as_nanos();
-            self.are_many = in_longest >= (worthwhile / 2) as u128;
-            (self.arrived, self.since) = (0, Some(now));
-        }
     }
 
     /// A transaction of so many events left, of so many organizations.
