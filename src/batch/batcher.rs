@@ -82,8 +82,8 @@ impl<E> Batcher<E> {
 
     /// Whether a writer had better wait for more, until [`Self::next_due`] at the latest.
     pub fn gathers(&mut self, now: Instant) -> bool {
-        let idle = self.partitions.iter().filter(|partition| partition.open == 0).map(Partition::waiting);
-        let waiting = Waiting { events: self.waiting, most: idle.max().unwrap_or(self.waiting) };
+        let unwritten = self.partitions.iter().filter(|partition| partition.open == 0).map(Partition::waiting);
+        let waiting = Waiting { events: self.waiting, most: unwritten.max().unwrap_or(self.waiting) };
         self.pace.gathers(waiting, self.size.worthwhile, now)
     }
 
@@ -202,6 +202,10 @@ mod tests {
     use crate::batch::pace::{CROWDED, FEW, LONGEST_GATHERING, LONGEST_WAIT, WINDOW};
 
     const SIZE: Size = Size { max_events: 3, max_bytes: 100, max_transaction_events: 5, worthwhile: 2 };
+
+    /// So many are enough that others wait for them.
+    const LARGE: usize = FEW + 1;
+    const LARGE_SIZE: Size = Size { max_events: LARGE, max_transaction_events: LARGE, worthwhile: 10, ..SIZE };
 
     fn org(number: u8) -> Uuid {
         Uuid::from_bytes([number; 16])
@@ -322,10 +326,8 @@ mod tests {
 
     #[test]
     fn little_waits_while_others_are_written_but_not_long() {
-        const LARGE: usize = FEW + 1;
         let (now, later) = (Instant::now(), Instant::now() + LONGEST_GATHERING);
-        let size = Size { max_events: LARGE, max_transaction_events: LARGE, worthwhile: 10, ..SIZE };
-        let mut batcher = Batcher::new(1, size);
+        let mut batcher = Batcher::new(1, LARGE_SIZE);
         let push = |batcher: &mut Batcher<_>, org_number, count| {
             (0..count).for_each(|event| batcher.push(0, org(org_number), event, 1));
         };
@@ -358,10 +360,8 @@ mod tests {
 
     #[test]
     fn of_one_partition_more_is_waited_for_while_others_are_written() {
-        const LARGE: usize = FEW + 1;
         let now = Instant::now();
-        let size = Size { max_events: LARGE, max_transaction_events: LARGE, worthwhile: 10, ..SIZE };
-        let mut batcher = Batcher::new(3, size);
+        let mut batcher = Batcher::new(3, LARGE_SIZE);
         let push = |batcher: &mut Batcher<_>, partition, org_number, count| {
             (0..count).for_each(|event| batcher.push(partition, org(org_number), event, 1));
         };
@@ -378,10 +378,8 @@ mod tests {
 
     #[test]
     fn what_others_hold_is_waited_for_with_the_rest() {
-        const LARGE: usize = FEW + 1;
         let now = Instant::now();
-        let size = Size { max_events: LARGE, max_transaction_events: LARGE, worthwhile: 10, ..SIZE };
-        let mut batcher = Batcher::new(1, size);
+        let mut batcher = Batcher::new(1, LARGE_SIZE);
         (0..LARGE + 20).for_each(|event| batcher.push(0, org(1), event, 1));
         let open = batcher.take(now, 1).unwrap();
         batcher.push(0, org(2), 0, 1);
