@@ -67,8 +67,9 @@ struct Archivist {
 
 impl Archivist {
     async fn session(&mut self, stop: &CancellationToken) -> anyhow::Result<()> {
-        let topology = broker::declare(&self.settings.broker).await?;
-        let mut intake = Intake::open_dead(&self.settings.broker, &topology, PREFETCH).await?;
+        let broker = &self.settings.broker;
+        let (connection, topology) = broker::connect_and_declare(broker, "rollcall archive").await?;
+        let mut intake = Intake::open_dead(connection, broker, &topology, PREFETCH).await?;
         let outcome = self.archive(&mut intake, stop).await;
         intake.close().await;
         outcome

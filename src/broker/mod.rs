@@ -16,7 +16,7 @@ pub use management::{Consumer, Figures, Management};
 pub use outbox::{Message, Notice, Outbox};
 pub use partitions::{Progress, PruneError, apply, prune};
 pub use publisher::{PublishError, Publisher, Unconfirmed};
-pub use topology::{OtherArguments, Topology, declare};
+pub use topology::{OtherArguments, Topology, connect_and_declare, declare};
 
 /// A log filter's part that keeps the client for `RabbitMQ` silent: it would log every error a second time.
 pub const SILENT_CLIENT: &str = "lapin=off";

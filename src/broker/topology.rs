@@ -1,14 +1,14 @@
 //! Exchanges and queues: the names, and their declaration, which is idempotent.
 
-use anyhow::{Context as _, anyhow};
-use futures_util::future::try_join_all;
+use anyhow::anyhow;
+use futures_util::{future::try_join_all, try_join};
 use lapin::{
-    Channel, Connection, ErrorKind, ExchangeKind, Queue,
+    Connection, ErrorKind, ExchangeKind, Queue,
     options::{ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable},
 };
 
-use super::{connect, connection::close, describe};
+use super::{close, connect, describe};
 use crate::settings::{self, MAX_PARTITIONS};
 
 /// Far above any count that is reached: the broker must never drop an event, and 0 or -1 mean different
@@ -105,18 +105,29 @@ impl Topology {
 ///
 /// When the broker is away, or a queue or exchange exists with other arguments; the text says what to do.
 pub async fn declare(settings: &settings::Broker) -> anyhow::Result<Topology> {
+    let (connection, topology) = connect_and_declare(settings, "rollcall topology").await?;
+    close(connection).await;
+    Ok(topology)
+}
+
+/// As [`declare`], and returns the connection too, which the broker lists under `name`.
+///
+/// # Errors
+///
+/// As for [`declare`].
+pub async fn connect_and_declare(settings: &settings::Broker, name: &str) -> anyhow::Result<(Connection, Topology)> {
     let topology = Topology::new(settings);
-    let declared = match try_declare(settings, &topology).await {
+    let declared = match try_declare(settings, name, &topology).await {
         Err(error) if topology.partitions > 1 && is_unknown_exchange_type(&error) => {
             tracing::warn!(
                 "the broker has no x-consistent-hash exchange: one partition instead of {}",
                 topology.partitions
             );
-            try_declare(settings, &Topology { partitions: 1, ..topology }).await
+            try_declare(settings, name, &Topology { partitions: 1, ..topology }).await
         }
         declared => declared,
     };
-    let topology = declared.map_err(explain)?;
+    let (connection, topology) = declared.map_err(explain)?;
     if topology.surplus > 0 {
         tracing::warn!(
             broker.partitions = topology.partitions,
@@ -124,7 +135,7 @@ pub async fn declare(settings: &settings::Broker) -> anyhow::Result<Topology> {
             "there are more partition queues than the setting says, and they are emptied too: see rollcall partitions"
         );
     }
-    Ok(topology)
+    Ok((connection, topology))
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -142,9 +153,10 @@ pub struct OtherArguments {
     name: String,
 }
 
+/// It ends the connection, and with it all that is declared at the same time.
 fn is_unknown_exchange_type(error: &DeclareError) -> bool {
-    matches!(error, DeclareError::Refused { name, source } if name.ends_with(".partitions")
-        && matches!(source.kind(), ErrorKind::ProtocolError(error) if error.get_id() == 503))
+    matches!(error, DeclareError::Refused { source, .. }
+        if matches!(source.kind(), ErrorKind::ProtocolError(error) if error.get_id() == 503))
 }
 
 fn explain(error: DeclareError) -> anyhow::Error {
@@ -160,14 +172,24 @@ fn explain(error: DeclareError) -> anyhow::Error {
     }
 }
 
-/// On a connection of its own, because a refused declaration may take the connection down.
-async fn try_declare(settings: &settings::Broker, topology: &Topology) -> Result<Topology, DeclareError> {
-    let connection = connect(settings, "rollcall topology").await.map_err(DeclareError::Connect)?;
-    declare_all(&connection, topology).await?;
-    let looking = topology.clone().with_surplus(&connection).await;
-    let found = looking.map_err(|source| DeclareError::Refused { name: "partitions".into(), source })?;
-    close(connection).await;
-    Ok(found)
+/// On a new connection, because a refused declaration may take it down.
+async fn try_declare(
+    settings: &settings::Broker,
+    name: &str,
+    topology: &Topology,
+) -> Result<(Connection, Topology), DeclareError> {
+    let connection = connect(settings, name).await.map_err(DeclareError::Connect)?;
+    let looking = async {
+        let found = topology.clone().with_surplus(&connection).await;
+        found.map_err(|source| DeclareError::Refused { name: "partitions".into(), source })
+    };
+    match try_join!(declare_all(&connection, topology), looking) {
+        Ok(((), found)) => Ok((connection, found)),
+        Err(error) => {
+            close(connection).await;
+            Err(error)
+        }
+    }
 }
 
 /// A queue as it is; `None` if there is none. On a channel of its own, because asking for one that is not there
@@ -187,49 +209,51 @@ pub(super) async fn find(connection: &Connection, queue: &str) -> lapin::Result<
 
 /// What needs others comes after them, the rest at once.
 async fn declare_all(connection: &Connection, topology: &Topology) -> Result<(), DeclareError> {
-    let channel = open_channel(connection).await?;
-    let events = topology.events_exchange();
-    exchange(&channel, &events, ExchangeKind::Topic).await?;
-    let partitions = topology.partitions_exchange();
+    let [events, partitions, dead] = topology.exchanges();
     let is_split = topology.partitions > 1;
+    let mut exchanges = vec![(&events, ExchangeKind::Topic), (&dead, ExchangeKind::Fanout)];
     if is_split {
-        exchange(&channel, &partitions, ExchangeKind::Custom("x-consistent-hash".into())).await?;
-        let bound = channel.exchange_bind(
-            partitions.as_str().into(),
-            events.as_str().into(),
-            ALL.into(),
-            ExchangeBindOptions::default(),
-            FieldTable::default(),
-        );
-        bound.await.map_err(|source| DeclareError::Refused { name: partitions.clone(), source })?;
+        exchanges.push((&partitions, ExchangeKind::Custom("x-consistent-hash".into())));
     }
-    let dead = topology.dead_exchange();
-    exchange(&channel, &dead, ExchangeKind::Fanout).await?;
+    try_join_all(exchanges.into_iter().map(|(name, kind)| exchange(connection, name, kind))).await?;
+    let feeding = async { if is_split { feed(connection, &partitions, &events).await } else { Ok(()) } };
     let (exchange, key) = if is_split { (&partitions, WEIGHT) } else { (&events, ALL) };
     let queues = topology.event_queues().map(|queue| (queue, exchange, key));
     let queues = queues.chain([(topology.dead_queue(), &dead, "")]);
-    try_join_all(queues.map(|(name, exchange, key)| queue(connection, name, exchange, key))).await.map(drop)
+    let queues = try_join_all(queues.map(|(name, exchange, key)| queue(connection, name, exchange, key)));
+    try_join!(feeding, queues).map(drop)
 }
 
-async fn open_channel(connection: &Connection) -> Result<Channel, DeclareError> {
-    connection.create_channel().await.context("opening a channel").map_err(DeclareError::Connect)
+/// On a channel of its own, which a refusal closes; so do the following.
+async fn exchange(connection: &Connection, name: &str, kind: ExchangeKind) -> Result<(), DeclareError> {
+    let declaring = async {
+        let channel = connection.create_channel().await?;
+        let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
+        channel.exchange_declare(name.into(), kind, options, FieldTable::default()).await
+    };
+    declaring.await.map_err(|source| DeclareError::Refused { name: format!("exchange {name}"), source })
 }
 
-async fn exchange(channel: &Channel, name: &str, kind: ExchangeKind) -> Result<(), DeclareError> {
-    let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
-    let declared = channel.exchange_declare(name.into(), kind, options, FieldTable::default());
-    declared.await.map_err(|source| DeclareError::Refused { name: format!("exchange {name}"), source })
+/// An exchange gets all that another one does.
+async fn feed(connection: &Connection, name: &str, from: &str) -> Result<(), DeclareError> {
+    let binding = async {
+        let channel = connection.create_channel().await?;
+        let (options, arguments) = (ExchangeBindOptions::default(), FieldTable::default());
+        channel.exchange_bind(name.into(), from.into(), ALL.into(), options, arguments).await
+    };
+    binding.await.map_err(|source| DeclareError::Refused { name: format!("exchange {name}"), source })
 }
 
-/// On a channel of its own, which a refusal closes.
 async fn queue(connection: &Connection, name: String, exchange: &str, key: &str) -> Result<(), DeclareError> {
-    let channel = open_channel(connection).await?;
-    let refused = |source| DeclareError::Refused { name: format!("queue {name}"), source };
-    let mut arguments = FieldTable::default();
-    arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
-    arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(DELIVERY_LIMIT));
-    let options = QueueDeclareOptions { durable: true, ..Default::default() };
-    channel.queue_declare(name.as_str().into(), options, arguments).await.map_err(refused)?;
-    let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
-    channel.queue_bind(name.as_str().into(), exchange.into(), key.into(), options, arguments).await.map_err(refused)
+    let declaring = async {
+        let channel = connection.create_channel().await?;
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+        arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(DELIVERY_LIMIT));
+        let options = QueueDeclareOptions { durable: true, ..Default::default() };
+        channel.queue_declare(name.as_str().into(), options, arguments).await?;
+        let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
+        channel.queue_bind(name.as_str().into(), exchange.into(), key.into(), options, arguments).await
+    };
+    declaring.await.map_err(|source| DeclareError::Refused { name: format!("queue {name}"), source })
 }

@@ -72,25 +72,6 @@ struct Partition {
     consumer: Option<Consumer>,
 }
 
-/// A connection from which nothing is consumed yet.
-pub struct Connected(Connection);
-
-impl Connected {
-    /// Connects.
-    ///
-    /// # Errors
-    ///
-    /// When the broker is away.
-    pub async fn new(settings: &settings::Broker) -> anyhow::Result<Self> {
-        broker::connect(settings, "rollcall consume").await.map(Self)
-    }
-
-    /// Closes the connection.
-    pub async fn close(self) {
-        broker::close(self.0).await;
-    }
-}
-
 impl Intake {
     /// Consumes from every partition, with `prefetch` unsettled deliveries of each.
     ///
@@ -98,7 +79,7 @@ impl Intake {
     ///
     /// When the connection is gone or a queue is not there.
     pub async fn open(
-        Connected(connection): Connected,
+        connection: Connection,
         settings: &settings::Broker,
         topology: &Topology,
         replica: &str,
@@ -116,13 +97,13 @@ impl Intake {
     ///
     /// # Errors
     ///
-    /// When the broker is away or the queue is not there.
+    /// When the connection is gone or the queue is not there.
     pub async fn open_dead(
+        connection: Connection,
         settings: &settings::Broker,
         topology: &Topology,
         prefetch: u16,
     ) -> anyhow::Result<DeadIntake> {
-        let connection = broker::connect(settings, "rollcall archive").await?;
         let queue = topology.dead_queue();
         let consumers = vec![(queue.clone(), queue, FieldTable::default())];
         Ok(DeadIntake(Self::start(connection, prefetch, consumers, settings.connect_timeout).await?))

@@ -1,13 +1,13 @@
 //! What a session needs before it consumes, side by side: both servers have to be waited for.
 
 use futures_util::future::join_all;
+use lapin::Connection;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Worker;
 use crate::{
     apply::Lane,
     broker::{self, Topology},
-    consume::Connected,
     settings::{self, Settings},
 };
 
@@ -16,7 +16,7 @@ pub(super) struct Prepared {
     /// One for each writer.
     pub(super) lanes: Vec<Lane>,
     /// Where it consumes.
-    pub(super) connection: Connected,
+    pub(super) connection: Connection,
     pub(super) topology: Topology,
 }
 
@@ -24,20 +24,13 @@ impl Worker {
     /// Waits for the database, and does meanwhile what takes time with it and with the broker.
     pub(super) async fn prepare(&self) -> anyhow::Result<Prepared> {
         let Settings { broker, database, .. } = &*self.settings;
-        let ((), lanes, declared, connected) = tokio::join!(
+        let ((), lanes, connected) = tokio::join!(
             self.wait_for_database(),
             open_lanes(database),
-            broker::declare(broker),
-            Connected::new(broker)
+            broker::connect_and_declare(broker, "rollcall consume"),
         );
-        match (declared, connected) {
-            (Ok(topology), Ok(connection)) => Ok(Prepared { lanes, connection, topology }),
-            (Ok(_), Err(error)) | (Err(error), Err(_)) => Err(error),
-            (Err(error), Ok(connection)) => {
-                connection.close().await;
-                Err(error)
-            }
-        }
+        let (connection, topology) = connected?;
+        Ok(Prepared { lanes, connection, topology })
     }
 }
 
