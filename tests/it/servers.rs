@@ -9,7 +9,11 @@ use lapin::{
     },
     types::{AMQPValue, FieldTable},
 };
-use rollcall::servers::{PostgresStop, RabbitMqStop, Servers};
+use rollcall::{
+    broker::{self, Publisher, Topology},
+    servers::{PostgresStop, RabbitMqStop, Servers},
+    settings::{Settings, Sources},
+};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tokio::task::{JoinHandle, block_in_place};
 
@@ -31,7 +35,34 @@ async fn private_servers_stop_and_start_as_they_are_told_and_leave_nothing() {
     rows_survive_every_stop_of_postgres(&servers).await;
     messages_survive_every_stop_of_rabbitmq(&servers).await;
     rabbitmqctl_answers_or_says_why_not(&servers);
+    without_the_hash_plugin_there_is_one_partition(&servers).await;
     nothing_remains_of(servers);
+}
+
+/// No queue of more partitions is left either, which replicas would take for surplus ones.
+async fn without_the_hash_plugin_there_is_one_partition(servers: &Servers) {
+    let disable = r#"
+        {ok, File} = application:get_env(rabbit, enabled_plugins_file),
+        ok = file:write_file(File, "[].\n"),
+        {ok, _, _} = rabbit_plugins:ensure(File)."#;
+    block_in_place(|| servers.rabbitmqctl(&["eval", disable])).unwrap();
+    let environment = [("AMQP_URL".to_owned(), servers.amqp_url().to_owned())].into();
+    let settings = Settings::load(&Sources { environment, ..Sources::default() }).unwrap().broker;
+    assert!(settings.partitions > 1);
+    for _ in 0..2 {
+        let topology = broker::declare(&settings).await.unwrap();
+        assert_eq!((topology.partitions(), topology.surplus_queues().count()), (1, 0));
+    }
+    let publisher = Publisher::open(&settings).await.unwrap();
+    let exchange = Topology::new(&settings).events_exchange();
+    publisher.send(&exchange, "any key", None, b"body").await.unwrap().confirmed().await.unwrap();
+    publisher.close().await;
+    eventually("the event is in the queue", async || {
+        let queues = broker::inspect(&settings).await.unwrap();
+        let messages: Vec<_> = queues.iter().map(|queue| queue.messages).collect();
+        messages == [Some(1), None, None, None, Some(0)]
+    })
+    .await;
 }
 
 async fn rows_survive_every_stop_of_postgres(servers: &Servers) {
