@@ -14,8 +14,7 @@ pub use retention::sweep;
 
 use crate::{
     apply::Lane,
-    broker,
-    consume::{DeadIntake, DeadLetter, Delivery, Intake},
+    consume::{Connected, DeadIntake, DeadLetter, Delivery, Intake},
     database::Fault,
     decode::{self, Kind, Refusal},
     retry::Backoff,
@@ -68,8 +67,8 @@ struct Archivist {
 impl Archivist {
     async fn session(&mut self, stop: &CancellationToken) -> anyhow::Result<()> {
         let broker = &self.settings.broker;
-        let (connection, topology) = broker::connect_and_declare(broker, "rollcall archive").await?;
-        let mut intake = Intake::open_dead(connection, broker, &topology, PREFETCH).await?;
+        let connected = Connected::new(broker, "rollcall archive").await?;
+        let mut intake = Intake::open_dead(connected, broker, PREFETCH).await?;
         let outcome = self.archive(&mut intake, stop).await;
         intake.close().await;
         outcome

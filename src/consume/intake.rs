@@ -72,6 +72,25 @@ struct Partition {
     consumer: Option<Consumer>,
 }
 
+/// A connection by which everything was declared, and from which nothing is consumed yet.
+pub struct Connected {
+    connection: Connection,
+    /// What is there.
+    pub topology: Topology,
+}
+
+impl Connected {
+    /// Connects, under a name for operators, and declares.
+    ///
+    /// # Errors
+    ///
+    /// As for [`broker::declare`].
+    pub async fn new(settings: &settings::Broker, name: &str) -> anyhow::Result<Self> {
+        let (connection, topology) = broker::connect_and_declare(settings, name).await?;
+        Ok(Self { connection, topology })
+    }
+}
+
 impl Intake {
     /// Consumes from every partition, with `prefetch` unsettled deliveries of each.
     ///
@@ -79,9 +98,8 @@ impl Intake {
     ///
     /// When the connection is gone or a queue is not there.
     pub async fn open(
-        connection: Connection,
+        Connected { connection, topology }: Connected,
         settings: &settings::Broker,
-        topology: &Topology,
         replica: &str,
     ) -> anyhow::Result<Self> {
         let consumers = topology.event_queues().enumerate().map(|(partition, queue)| {
@@ -99,9 +117,8 @@ impl Intake {
     ///
     /// When the connection is gone or the queue is not there.
     pub async fn open_dead(
-        connection: Connection,
+        Connected { connection, topology }: Connected,
         settings: &settings::Broker,
-        topology: &Topology,
         prefetch: u16,
     ) -> anyhow::Result<DeadIntake> {
         let queue = topology.dead_queue();

@@ -1,13 +1,12 @@
 //! What a session needs before it consumes, side by side: both servers have to be waited for.
 
 use futures_util::future::join_all;
-use lapin::Connection;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Worker;
 use crate::{
     apply::Lane,
-    broker::{self, Topology},
+    consume::Connected,
     settings::{self, Settings},
 };
 
@@ -16,21 +15,16 @@ pub(super) struct Prepared {
     /// One for each writer.
     pub(super) lanes: Vec<Lane>,
     /// Where it consumes.
-    pub(super) connection: Connection,
-    pub(super) topology: Topology,
+    pub(super) connected: Connected,
 }
 
 impl Worker {
     /// Waits for the database, and does meanwhile what takes time with it and with the broker.
     pub(super) async fn prepare(&self) -> anyhow::Result<Prepared> {
         let Settings { broker, database, .. } = &*self.settings;
-        let ((), lanes, connected) = tokio::join!(
-            self.wait_for_database(),
-            open_lanes(database),
-            broker::connect_and_declare(broker, "rollcall consume"),
-        );
-        let (connection, topology) = connected?;
-        Ok(Prepared { lanes, connection, topology })
+        let ((), lanes, connected) =
+            tokio::join!(self.wait_for_database(), open_lanes(database), Connected::new(broker, "rollcall consume"),);
+        Ok(Prepared { lanes, connected: connected? })
     }
 }
 

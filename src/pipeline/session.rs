@@ -110,11 +110,12 @@ pub(super) struct Stopped;
 /// Consumes until the worker stops, then finishes what was begun; or until the connection breaks.
 pub(super) async fn run(
     worker: &Worker,
-    Prepared { lanes, connection, topology }: Prepared,
+    Prepared { lanes, connected }: Prepared,
     stop: &CancellationToken,
 ) -> anyhow::Result<Stopped> {
     let settings = &worker.settings;
-    let intake = Intake::open(connection, &settings.broker, &topology, &worker.replica).await?;
+    let topology = connected.topology.clone();
+    let intake = Intake::open(connected, &settings.broker, &worker.replica).await?;
     let priorities: Vec<_> =
         topology.event_queues().enumerate().map(|(partition, _)| priority(&worker.replica, partition)).collect();
     let deliveries = worker.status.metrics.consumes(priorities);
