@@ -1,9 +1,12 @@
 //! Exchanges and queues: the names, and their declaration, which is idempotent.
 
 use anyhow::anyhow;
-use futures_util::{future::try_join_all, try_join};
+use futures_util::{
+    future::{join_all, try_join_all},
+    join, try_join,
+};
 use lapin::{
-    Connection, ErrorKind, ExchangeKind, Queue,
+    Channel, Connection, ErrorKind, ExchangeKind, Queue,
     options::{ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable},
 };
@@ -183,8 +186,9 @@ async fn try_declare(
         let found = topology.clone().with_surplus(&connection).await;
         found.map_err(|source| DeclareError::Refused { name: "partitions".into(), source })
     };
-    match try_join!(declare_all(&connection, topology), looking) {
-        Ok(((), found)) => Ok((connection, found)),
+    let (declared, found) = join!(declare_all(&connection, topology), looking);
+    match declared.and(found) {
+        Ok(found) => Ok((connection, found)),
         Err(error) => {
             close(connection).await;
             Err(error)
@@ -211,11 +215,11 @@ pub(super) async fn find(connection: &Connection, queue: &str) -> lapin::Result<
 async fn declare_all(connection: &Connection, topology: &Topology) -> Result<(), DeclareError> {
     let [events, partitions, dead] = topology.exchanges();
     let is_split = topology.partitions > 1;
-    let mut exchanges = vec![(&events, ExchangeKind::Topic), (&dead, ExchangeKind::Fanout)];
-    if is_split {
-        exchanges.push((&partitions, ExchangeKind::Custom("x-consistent-hash".into())));
-    }
-    try_join_all(exchanges.into_iter().map(|(name, kind)| exchange(connection, name, kind))).await?;
+    let hash = is_split.then(|| (&partitions, ExchangeKind::Custom("x-consistent-hash".into())));
+    let exchanges = hash.into_iter().chain([(&events, ExchangeKind::Topic), (&dead, ExchangeKind::Fanout)]);
+    let exchanges = join_all(exchanges.map(|(name, kind)| exchange(connection, name, kind))).await;
+    // The error of the first counts: the others, whose connection it has ended, say only that it is gone.
+    exchanges.into_iter().collect::<Result<Vec<_>, _>>()?;
     let feeding = async { if is_split { feed(connection, &partitions, &events).await } else { Ok(()) } };
     let (exchange, key) = if is_split { (&partitions, WEIGHT) } else { (&events, ALL) };
     let queues = topology.event_queues().map(|queue| (queue, exchange, key));
@@ -224,12 +228,14 @@ async fn declare_all(connection: &Connection, topology: &Topology) -> Result<(),
     try_join!(feeding, queues).map(drop)
 }
 
-/// On a channel of its own, which a refusal closes; so do the following.
-async fn exchange(connection: &Connection, name: &str, kind: ExchangeKind) -> Result<(), DeclareError> {
+/// On a channel of its own, which a refusal closes; so do the following. To be kept until the others are declared: lapin
+/// closes a channel that is dropped, and where the connection ends meanwhile, takes the failure of that for the reason.
+async fn exchange(connection: &Connection, name: &str, kind: ExchangeKind) -> Result<Channel, DeclareError> {
     let declaring = async {
         let channel = connection.create_channel().await?;
         let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
-        channel.exchange_declare(name.into(), kind, options, FieldTable::default()).await
+        channel.exchange_declare(name.into(), kind, options, FieldTable::default()).await?;
+        Ok(channel)
     };
     declaring.await.map_err(|source| DeclareError::Refused { name: format!("exchange {name}"), source })
 }
