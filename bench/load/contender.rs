@@ -8,15 +8,19 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
+use futures_util::future::try_join_all;
 use rollcall::servers::Servers;
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
+    process::{Child, ChildStdin, ChildStdout},
+};
 
 use crate::{
     figures::Figures,
     limits,
     load::Load,
     meter::{Counters, Cpu, broker_rests, cpu_of_tree},
-    report::{ACK, SQL},
+    report::{ACK, BOTH, SQL},
     scenarios::Scenario,
     support::{
         Place, Replica, command,
@@ -35,6 +39,8 @@ pub enum Contender {
     Program { name: &'static str, path: PathBuf },
     /// The worker's SQL without broker and decoding.
     Sql,
+    /// The two limits at once: what they cost when they share the cores and their caches.
+    Both,
 }
 
 impl Contender {
@@ -49,6 +55,7 @@ impl fmt::Display for Contender {
             Self::Ack => f.write_str(ACK),
             Self::Program { name, .. } => f.write_str(name),
             Self::Sql => f.write_str(SQL),
+            Self::Both => f.write_str(BOTH),
         }
     }
 }
@@ -64,19 +71,24 @@ pub struct Run<'a> {
 impl Run<'_> {
     /// Works off the load, filled beforehand.
     pub async fn measure(&self, contender: &Contender, counts_round_trips: bool) -> anyhow::Result<Figures> {
+        let mut limits = Vec::new();
+        // It finds out with messages of its own which partition an organization has.
+        if matches!(contender, Contender::Sql | Contender::Both) {
+            let bodies = self.load.file()?;
+            limits.push(self.start_limit(&["sql".into(), bodies.path().display().to_string()]).await?);
+        }
         if !matches!(contender, Contender::Sql) {
             self.place.publish(self.load.messages()).await;
             broker_rests(self.servers).await;
         }
+        if matches!(contender, Contender::Ack | Contender::Both) {
+            limits.push(self.start_limit(&["ack".into(), self.load.events().to_string()]).await?);
+        }
         let counters = Counters::at_start(self.place).await?;
         let cpu = Cpu::of(self.servers);
         let mut figures = match contender {
-            Contender::Ack => self.limit(&["ack".into(), self.load.events().to_string()]).await?,
             Contender::Program { path, .. } => self.work_off(path, counts_round_trips).await?,
-            Contender::Sql => {
-                let bodies = self.load.file()?;
-                self.limit(&["sql".into(), bodies.path().display().to_string()]).await?
-            }
+            Contender::Ack | Contender::Sql | Contender::Both => self.run_limits(limits).await?,
         };
         // What it put off belongs to the run.
         broker_rests(self.servers).await;
@@ -154,29 +166,35 @@ impl Run<'_> {
         self.scenario.settings.iter().flat_map(|setting| ["--set", setting])
     }
 
-    /// Runs a limit in a process of its own.
-    async fn limit(&self, arguments: &[String]) -> anyhow::Result<Figures> {
-        let mut command = command(std::env::current_exe()?, self.place, &[]);
-        // as in src/main.rs
-        command.env("_RJEM_MALLOC_CONF", "narenas:1,dirty_decay_ms:1000,muzzy_decay_ms:0");
-        command.args(arguments).args(self.flags()).stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0);
-        let mut child = command.spawn().context("starting a limit")?;
-        let (mut orders, answers) = child.stdin.take().zip(child.stdout.take()).context("a limit has no pipes")?;
-        let mut answers = BufReader::new(answers).lines();
-        let pid = child.id().context("a limit has no pid")?;
-        expect_line(&mut answers, limits::READY).await?;
-        let (used, begun) = (cpu_of_tree(pid), Instant::now());
-        orders.write_all(b"go\n").await?;
-        let transactions = expect_line(&mut answers, limits::DONE).await?;
+    /// Runs limits side by side, each in a process of its own.
+    async fn run_limits(&self, mut limits: Vec<Limit>) -> anyhow::Result<Figures> {
+        let used: f64 = limits.iter().map(Limit::cpu).sum();
+        let begun = Instant::now();
+        let transactions: f64 = try_join_all(limits.iter_mut().map(Limit::run)).await?.iter().sum();
         let mut figures = Figures::default();
         self.set_rate(begun.elapsed(), &mut figures);
         if transactions > 0.0 {
             figures.set("events_per_transaction", self.events() / transactions);
         }
-        figures.set("cpu_client_us", self.per_event(cpu_of_tree(pid) - used));
-        drop(orders);
-        ensure!(child.wait().await?.success(), "a limit failed");
+        figures.set("cpu_client_us", self.per_event(limits.iter().map(Limit::cpu).sum::<f64>() - used));
+        for limit in limits {
+            limit.end().await?;
+        }
         Ok(figures)
+    }
+
+    /// Returns when it waits for the word.
+    async fn start_limit(&self, arguments: &[String]) -> anyhow::Result<Limit> {
+        let mut command = command(std::env::current_exe()?, self.place, &[]);
+        // as in src/main.rs
+        command.env("_RJEM_MALLOC_CONF", "narenas:1,dirty_decay_ms:1000,muzzy_decay_ms:0");
+        command.args(arguments).args(self.flags()).stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0);
+        let mut child = command.spawn().context("starting a limit")?;
+        let (orders, answers) = child.stdin.take().zip(child.stdout.take()).context("a limit has no pipes")?;
+        let pid = child.id().context("a limit has no pid")?;
+        let mut limit = Limit { child, pid, orders, answers: BufReader::new(answers).lines() };
+        limit.expect(limits::READY).await?;
+        Ok(limit)
     }
 
     fn set_rate(&self, time: Duration, figures: &mut Figures) {
@@ -202,14 +220,38 @@ async fn sum(replicas: &[Replica], metric: &str) -> f64 {
     total
 }
 
-/// The number at the end of the line.
-async fn expect_line<R: tokio::io::AsyncBufRead + Unpin>(
-    lines: &mut tokio::io::Lines<R>,
-    expected: &str,
-) -> anyhow::Result<f64> {
-    let line = lines.next_line().await?;
-    let number = line.as_deref().and_then(|line| line.strip_prefix(expected)?.parse().ok());
-    number.with_context(|| format!("a limit said {line:?} instead of {expected}"))
+/// The process of a limit.
+struct Limit {
+    child: Child,
+    pid: u32,
+    orders: ChildStdin,
+    answers: Lines<BufReader<ChildStdout>>,
+}
+
+impl Limit {
+    /// Returns the number of its transactions.
+    async fn run(&mut self) -> anyhow::Result<f64> {
+        self.orders.write_all(b"go\n").await?;
+        self.expect(limits::DONE).await
+    }
+
+    fn cpu(&self) -> f64 {
+        cpu_of_tree(self.pid)
+    }
+
+    async fn end(self) -> anyhow::Result<()> {
+        let Self { mut child, orders, .. } = self;
+        drop(orders);
+        ensure!(child.wait().await?.success(), "a limit failed");
+        Ok(())
+    }
+
+    /// The number at the end of the line.
+    async fn expect(&mut self, expected: &str) -> anyhow::Result<f64> {
+        let line = self.answers.next_line().await?;
+        let number = line.as_deref().and_then(|line| line.strip_prefix(expected)?.parse().ok());
+        number.with_context(|| format!("a limit said {line:?} instead of {expected}"))
+    }
 }
 
 /// Answers of the database that a client waited for.

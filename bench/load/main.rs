@@ -160,6 +160,9 @@ async fn measure_round(
     if has_limits {
         contenders.insert(0, Contender::Ack);
         contenders.push(Contender::Sql);
+        if scenario.measure == Measure::Drain {
+            contenders.push(Contender::Both);
+        }
     }
     if round.is_multiple_of(2) {
         contenders.reverse();

@@ -96,6 +96,7 @@ pub struct ToScenario {
 
 pub const ACK: &str = "ack limit";
 pub const SQL: &str = "SQL limit";
+pub const BOTH: &str = "both limits";
 
 impl Measured {
     pub fn of(scenario: &Scenario) -> Self {
@@ -125,10 +126,14 @@ impl Measured {
         let unit = of(ACK, "cpu_client_us").zip(of(ACK, "cpu_broker_us")).map(|(client, broker)| client + broker);
         let sql = of(SQL, "cpu_client_us").zip(of(SQL, "cpu_postgres_us")).map(|(client, postgres)| client + postgres);
         self.bound = unit.zip(sql).map(|(unit, sql)| cores as f64 * 1e6 / (unit + sql));
+        let both = of(BOTH, "events_per_s");
         for program in programs {
             let Some(figures) = self.medians.get_mut(program) else { continue };
             if let Some((rate, bound)) = figures.get("events_per_s").zip(self.bound) {
                 figures.set("ratio_to_bound", rate / bound);
+            }
+            if let Some((rate, both)) = figures.get("events_per_s").zip(both) {
+                figures.set("ratio_to_both", rate / both);
             }
             for part in ["client", "postgres"] {
                 if let Some((used, unit)) = figures.get(&format!("cpu_{part}_us")).zip(unit) {
@@ -190,6 +195,7 @@ const COMPARED: &[&str] = &[
 const COLUMNS: &[(&str, &str, usize)] = &[
     ("events/s", "events_per_s", 0),
     ("of bound", "ratio_to_bound", 2),
+    ("of both", "ratio_to_both", 2),
     ("client µs", "cpu_client_us", 1),
     ("broker µs", "cpu_broker_us", 1),
     ("PG µs", "cpu_postgres_us", 1),

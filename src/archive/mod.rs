@@ -14,7 +14,8 @@ pub use retention::sweep;
 
 use crate::{
     apply::Lane,
-    consume::{Connected, DeadIntake, DeadLetter, Delivery, Intake},
+    broker::Frames,
+    consume::{self, Connected, DeadIntake, DeadLetter, Delivery, Intake},
     database::Fault,
     decode::{self, Kind, Refusal},
     retry::Backoff,
@@ -44,11 +45,15 @@ pub async fn run(settings: Arc<Settings>, status: Arc<Status>, stop: Cancellatio
     let mut archivist = Archivist {
         lane: Lane::new(settings.database.clone()),
         backoff: Backoff::new(&settings.retry),
+        frames: Frames::Short,
         settings,
         status,
     };
     while !stop.is_cancelled() {
         if let Err(error) = archivist.session(&stop).await {
+            if consume::lengthen(&mut archivist.frames, &error) {
+                continue;
+            }
             archivist.status.dead_queue_is_lost();
             let wait = archivist.backoff.next_wait();
             tracing::debug!(error = format!("{error:#}"), ?wait, "archiving pauses");
@@ -62,12 +67,13 @@ struct Archivist {
     status: Arc<Status>,
     lane: Lane,
     backoff: Backoff,
+    frames: Frames,
 }
 
 impl Archivist {
     async fn session(&mut self, stop: &CancellationToken) -> anyhow::Result<()> {
         let broker = &self.settings.broker;
-        let connected = Connected::new(broker, "rollcall archive").await?;
+        let connected = Connected::new(broker, "rollcall archive", self.frames).await?;
         let mut intake = Intake::open_dead(connected, broker, PREFETCH).await?;
         let outcome = self.archive(&mut intake, stop).await;
         intake.close().await;

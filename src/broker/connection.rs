@@ -1,9 +1,30 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use lapin::{Connection, ConnectionProperties, ErrorKind};
+use lapin::{Connection, ConnectionProperties, ErrorKind, uri::AMQPUri};
 
 use crate::settings;
+
+/// How long frames a connection agrees to, unless `broker.url` says it. What is read goes round in 32 of them, and
+/// what is sent in as many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Frames {
+    /// 64 KiB: less memory. A body may be longer, headers may not.
+    Short,
+    /// As the broker proposes: 128 KiB.
+    Long,
+}
+
+const SHORT: u32 = 64 << 10;
+
+/// Opens a connection of short frames that the broker lists under `name`.
+///
+/// # Errors
+///
+/// As for [`connect_with`].
+pub async fn connect(settings: &settings::Broker, name: &str) -> anyhow::Result<Connection> {
+    connect_with(settings, name, Frames::Short).await
+}
 
 /// Opens a connection that the broker lists under `name`.
 ///
@@ -12,9 +33,14 @@ use crate::settings;
 /// # Errors
 ///
 /// What keeps the connection from being opened; never with the URL's password.
-pub async fn connect(settings: &settings::Broker, name: &str) -> anyhow::Result<Connection> {
+pub async fn connect_with(settings: &settings::Broker, name: &str, frames: Frames) -> anyhow::Result<Connection> {
     let properties = ConnectionProperties::default().with_connection_name(name.into());
-    let connecting = Connection::connect(settings.url.expose(), properties);
+    // The parser's own text would do no harm, but no text at all cannot.
+    let mut uri: AMQPUri = settings.url.expose().parse().map_err(|_| anyhow!("broker.url cannot be read"))?;
+    if frames == Frames::Short {
+        uri.query.frame_max.get_or_insert(SHORT);
+    }
+    let connecting = Connection::connect_uri(uri, properties);
     // lapin ignores the URL's connection_timeout
     match tokio::time::timeout(settings.connect_timeout, connecting).await {
         Ok(connected) => connected.map_err(|error| anyhow!(describe(&error))).context("broker unavailable"),

@@ -20,7 +20,7 @@ const CONSTRAINT: &str = "x-rollcall-constraint";
 /// The name that the broker's own interceptor for timestamps gives it.
 const PUBLISHED_AT: &str = "timestamp_in_ms";
 
-/// A frame holds 128 KiB of headers, and the broker adds some of its own on redelivery.
+/// All headers are one frame, of 64 KiB at first, and the broker adds some of its own on redelivery.
 const MAX_DETAIL_BYTES: usize = 2048;
 /// Of a path or a constraint; PostgreSQL's names are shorter.
 const MAX_NAME_BYTES: usize = 100;

@@ -11,7 +11,7 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 
-use super::{close, connect, describe};
+use super::{Frames, close, connect_with, describe};
 use crate::settings::{self, MAX_PARTITIONS};
 
 /// Far above any count that is reached: the broker must never drop an event, and 0 or -1 mean different
@@ -108,7 +108,7 @@ impl Topology {
 ///
 /// When the broker is away, or a queue or exchange exists with other arguments; the text says what to do.
 pub async fn declare(settings: &settings::Broker) -> anyhow::Result<Topology> {
-    let (connection, topology) = connect_and_declare(settings, "rollcall topology").await?;
+    let (connection, topology) = connect_and_declare(settings, "rollcall topology", Frames::Short).await?;
     close(connection).await;
     Ok(topology)
 }
@@ -118,15 +118,19 @@ pub async fn declare(settings: &settings::Broker) -> anyhow::Result<Topology> {
 /// # Errors
 ///
 /// As for [`declare`].
-pub async fn connect_and_declare(settings: &settings::Broker, name: &str) -> anyhow::Result<(Connection, Topology)> {
+pub async fn connect_and_declare(
+    settings: &settings::Broker,
+    name: &str,
+    frames: Frames,
+) -> anyhow::Result<(Connection, Topology)> {
     let topology = Topology::new(settings);
-    let declared = match try_declare(settings, name, &topology).await {
+    let declared = match try_declare(settings, name, frames, &topology).await {
         Err(error) if topology.partitions > 1 && is_unknown_exchange_type(&error) => {
             tracing::warn!(
                 "the broker has no x-consistent-hash exchange: one partition instead of {}",
                 topology.partitions
             );
-            try_declare(settings, name, &Topology { partitions: 1, ..topology }).await
+            try_declare(settings, name, frames, &Topology { partitions: 1, ..topology }).await
         }
         declared => declared,
     };
@@ -179,9 +183,10 @@ fn explain(error: DeclareError) -> anyhow::Error {
 async fn try_declare(
     settings: &settings::Broker,
     name: &str,
+    frames: Frames,
     topology: &Topology,
 ) -> Result<(Connection, Topology), DeclareError> {
-    let connection = connect(settings, name).await.map_err(DeclareError::Connect)?;
+    let connection = connect_with(settings, name, frames).await.map_err(DeclareError::Connect)?;
     let looking = async {
         let found = topology.clone().with_surplus(&connection).await;
         found.map_err(|source| DeclareError::Refused { name: "partitions".into(), source })

@@ -16,7 +16,7 @@ use lapin::{
 
 use super::priority;
 use crate::{
-    broker::{self, Topology, describe},
+    broker::{self, Frames, Topology, describe},
     clock::Milliseconds,
     decode::Refusal,
     sabotage::{Bug, is_on},
@@ -85,8 +85,8 @@ impl Connected {
     /// # Errors
     ///
     /// As for [`broker::declare`].
-    pub async fn new(settings: &settings::Broker, name: &str) -> anyhow::Result<Self> {
-        let (connection, topology) = broker::connect_and_declare(settings, name).await?;
+    pub async fn new(settings: &settings::Broker, name: &str, frames: Frames) -> anyhow::Result<Self> {
+        let (connection, topology) = broker::connect_and_declare(settings, name, frames).await?;
         Ok(Self { connection, topology })
     }
 }
@@ -346,6 +346,16 @@ impl DeadIntake {
      rabbitmqctl eval 'application:set_env(rabbit, frame_max, 1048576).'"
 )]
 pub struct LongHeaders;
+
+/// Makes frames longer if that is what an error calls for; whether it can help.
+pub fn lengthen(frames: &mut Frames, error: &anyhow::Error) -> bool {
+    let can_help = *frames == Frames::Short && error.is::<LongHeaders>();
+    if can_help {
+        tracing::info!("a message has long headers: connecting again, for longer frames");
+        *frames = Frames::Long;
+    }
+    can_help
+}
 
 /// A header table is one frame. The broker adds to those of a redelivered message, and then sends a frame that is
 /// longer than it agreed to: the connection ends, again and again, until longer frames are agreed to.

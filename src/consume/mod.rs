@@ -3,5 +3,5 @@
 mod intake;
 mod priority;
 
-pub use intake::{Connected, DeadIntake, DeadLetter, Delivery, Intake, LongHeaders};
+pub use intake::{Connected, DeadIntake, DeadLetter, Delivery, Intake, LongHeaders, lengthen};
 pub use priority::priority;

@@ -18,6 +18,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
+    broker::Frames,
+    consume,
     database::{self, Connection, Fault, Schema},
     failure::Died,
     retry::Backoff,
@@ -50,10 +52,11 @@ impl Worker {
     /// When a stage dies, which is a bug: the process should end.
     pub async fn run(&self, stop: CancellationToken) -> anyhow::Result<()> {
         let mut backoff = Backoff::new(&self.settings.retry);
+        let mut frames = Frames::Short;
         while !stop.is_cancelled() {
             // Nothing is taken from the broker that could not be written: held deliveries would run
             // into its timeout and count as redelivered.
-            let Some(prepared) = stop.run_until_cancelled(self.prepare()).await else { break };
+            let Some(prepared) = stop.run_until_cancelled(self.prepare(frames)).await else { break };
             let ended = match prepared {
                 Ok(prepared) => session::run(self, prepared, &stop).await,
                 Err(error) => Err(error),
@@ -61,6 +64,7 @@ impl Worker {
             match ended {
                 Ok(session::Stopped) => break,
                 Err(error) if error.is::<Died>() => return Err(error),
+                Err(error) if consume::lengthen(&mut frames, &error) => {}
                 Err(error) => {
                     let wait = backoff.next_wait();
                     self.status.broker_fails(&error, wait);

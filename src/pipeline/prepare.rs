@@ -6,6 +6,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::Worker;
 use crate::{
     apply::Lane,
+    broker::Frames,
     consume::Connected,
     settings::{self, Settings},
 };
@@ -20,10 +21,10 @@ pub(super) struct Prepared {
 
 impl Worker {
     /// Waits for the database, and does meanwhile what takes time with it and with the broker.
-    pub(super) async fn prepare(&self) -> anyhow::Result<Prepared> {
+    pub(super) async fn prepare(&self, frames: Frames) -> anyhow::Result<Prepared> {
         let Settings { broker, database, .. } = &*self.settings;
-        let ((), lanes, connected) =
-            tokio::join!(self.wait_for_database(), open_lanes(database), Connected::new(broker, "rollcall consume"),);
+        let connecting = Connected::new(broker, "rollcall consume", frames);
+        let ((), lanes, connected) = tokio::join!(self.wait_for_database(), open_lanes(database), connecting);
         Ok(Prepared { lanes, connected: connected? })
     }
 }
