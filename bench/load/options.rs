@@ -24,7 +24,7 @@ pub struct Options {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub runs: u32,
     /// Events that wait in the queues when a run begins
-    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1000..))]
+    #[arg(long, default_value_t = 300_000, value_parser = clap::value_parser!(u64).range(1000..))]
     pub events: u64,
     /// Rows of `activity_events` before the scenario "preload"
     #[arg(long, default_value_t = 10_000_000)]
