@@ -35,8 +35,7 @@ pub async fn connect(settings: &settings::Broker, name: &str) -> anyhow::Result<
 /// What keeps the connection from being opened; never with the URL's password.
 pub async fn connect_with(settings: &settings::Broker, name: &str, frames: Frames) -> anyhow::Result<Connection> {
     let properties = ConnectionProperties::default().with_connection_name(name.into());
-    // The parser's own text would do no harm, but no text at all cannot.
-    let mut uri: AMQPUri = settings.url.expose().parse().map_err(|_| anyhow!("broker.url cannot be read"))?;
+    let mut uri = uri(settings)?;
     if frames == Frames::Short {
         uri.query.frame_max.get_or_insert(SHORT);
     }
@@ -46,6 +45,12 @@ pub async fn connect_with(settings: &settings::Broker, name: &str, frames: Frame
         Ok(connected) => connected.map_err(|error| anyhow!(describe(&error))).context("broker unavailable"),
         Err(_) => Err(anyhow!("no connection within {:?}", settings.connect_timeout)).context("broker unavailable"),
     }
+}
+
+/// `broker.url` in its parts.
+pub(super) fn uri(settings: &settings::Broker) -> anyhow::Result<AMQPUri> {
+    // The parser's own text would do no harm, but no text at all cannot.
+    settings.url.expose().parse().map_err(|_| anyhow!("broker.url cannot be read"))
 }
 
 /// An error in words. lapin's own text of an I/O error names no URL.

@@ -12,7 +12,6 @@ use hyper::{
     header::{AUTHORIZATION, HOST},
 };
 use hyper_util::rt::TokioIo;
-use lapin::uri::AMQPUri;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde_json::Value;
 use tokio::net::TcpStream;
@@ -23,6 +22,7 @@ use tokio_rustls::{
 use tokio_util::either::Either;
 use url::Url;
 
+use super::connection::uri;
 use crate::settings;
 
 /// Of an answer about one queue, with a consumer per replica.
@@ -82,12 +82,12 @@ impl Management {
     }
 
     async fn connect(settings: &settings::Broker) -> anyhow::Result<Self> {
-        // The parsers' own texts would do no harm, but no text at all cannot.
+        // The parser's own text would do no harm, but no text at all cannot.
         let url = Url::parse(settings.management_url.expose()).map_err(|_| anyhow!("its URL cannot be read"))?;
-        let amqp: AMQPUri = settings.url.expose().parse().map_err(|_| anyhow!("broker.url cannot be read"))?;
+        let amqp = uri(settings)?;
         let decoded = |text| percent_decode_str(text).decode_utf8_lossy().into_owned();
         let (user, password) = if url.username().is_empty() {
-            let AMQPUri { authority, .. } = &amqp;
+            let authority = &amqp.authority;
             (authority.userinfo.username.clone(), authority.userinfo.password.clone())
         } else {
             (decoded(url.username()), decoded(url.password().unwrap_or_default()))

@@ -339,7 +339,7 @@ impl DeadIntake {
     }
 }
 
-/// A message that cannot be delivered; only a person can put it right.
+/// A message that cannot be delivered over this connection; over one of [`Frames::Long`], only a person can put it right.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "a message has headers as long as a frame; raise the broker's frame_max, which needs no restart: \
@@ -357,8 +357,8 @@ pub fn lengthen(frames: &mut Frames, error: &anyhow::Error) -> bool {
     can_help
 }
 
-/// A header table is one frame. The broker adds to those of a redelivered message, and then sends a frame that is
-/// longer than it agreed to: the connection ends, again and again, until longer frames are agreed to.
+/// A header table is one frame, and the broker sends it even if it is longer than it agreed to: the connection ends, again
+/// and again, until longer frames are agreed to. To those of a redelivered message it adds, so that they may fit into none.
 fn explain(error: &lapin::Error) -> anyhow::Error {
     let told = anyhow!(describe(error)).context("consuming");
     if matches!(error.kind(), ErrorKind::ProtocolError(error) if error.kind() == &AMQPErrorKind::Hard(AMQPHardError::FRAMEERROR))
