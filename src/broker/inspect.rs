@@ -3,7 +3,7 @@
 use anyhow::anyhow;
 use lapin::options::{ExchangeDeleteOptions, QueueDeleteOptions};
 
-use super::{Topology, close, connect, describe, topology::find};
+use super::{Topology, close, connect, describe, topology::count};
 use crate::settings;
 
 /// A queue as the broker sees it.
@@ -28,7 +28,7 @@ pub async fn inspect(settings: &settings::Broker) -> anyhow::Result<Vec<Queue>> 
         let topology = Topology::new(settings).with_surplus(&connection).await?;
         let mut queues = Vec::new();
         for name in topology.event_queues().chain([topology.dead_queue()]) {
-            let found = find(&connection, &name).await?;
+            let found = count(&connection, &name).await?;
             let (messages, consumers) =
                 found.map_or((None, 0), |queue| (Some(queue.message_count()), queue.consumer_count()));
             queues.push(Queue { name, messages, consumers });

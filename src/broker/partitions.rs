@@ -14,7 +14,7 @@ use lapin::{
 
 use super::{
     Management, Topology, close, connect, declare, describe,
-    topology::{ALL, WEIGHT, find},
+    topology::{ALL, WEIGHT, count},
 };
 use crate::settings;
 
@@ -183,7 +183,7 @@ async fn first_held(
         if management.is_bound(queue).await.map_err(PruneError::Broker)? {
             return Err(PruneError::Bound(queue.clone()));
         }
-        let ready = find(connection, queue).await?.map_or(0, |queue| queue.message_count().into());
+        let ready = count(connection, queue).await?.map_or(0, |queue| queue.message_count().into());
         let figures = management.figures(queue).await.map_err(PruneError::Broker)?;
         let held = figures.and_then(|figures| figures.messages).map(|messages| messages.max(ready));
         if held != Some(0) {

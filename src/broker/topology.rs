@@ -1,5 +1,10 @@
 //! Exchanges and queues: the names, and their declaration, which is idempotent.
 
+use std::{
+    io,
+    time::{Duration, Instant},
+};
+
 use anyhow::anyhow;
 use futures_util::{
     future::{join_all, try_join_all},
@@ -17,6 +22,11 @@ use crate::settings::{self, MAX_PARTITIONS};
 /// Far above any count that is reached: the broker must never drop an event, and 0 or -1 mean different
 /// things to different versions.
 const DELIVERY_LIMIT: i32 = 1_000_000_000;
+
+/// How long the broker waits for a quorum queue's counts before it says 0.
+const COUNTING: Duration = Duration::from_millis(250);
+/// How often a queue is asked that does not count in time.
+const COUNTS: u32 = 20;
 
 /// What a queue's binding to the events exchange says: all of them.
 pub(super) const ALL: &str = "#";
@@ -201,15 +211,35 @@ async fn try_declare(
     }
 }
 
-/// A queue as it is; `None` if there is none. On a channel of its own, because asking for one that is not there
-/// closes it.
-pub(super) async fn find(connection: &Connection, queue: &str) -> lapin::Result<Option<Queue>> {
+/// A queue as it is, but for its counts: see [`count`]; `None` if there is none.
+async fn find(connection: &Connection, queue: &str) -> lapin::Result<Option<Queue>> {
+    Ok(look(connection, queue).await?.map(|(found, _)| found))
+}
+
+/// As [`find`], with counts that hold: a queue that does not count in time, which the broker shows as empty, is asked again.
+pub(super) async fn count(connection: &Connection, queue: &str) -> lapin::Result<Option<Queue>> {
+    for _ in 0..COUNTS {
+        let Some((found, took)) = look(connection, queue).await? else { return Ok(None) };
+        if took < COUNTING || found.message_count() > 0 || found.consumer_count() > 0 {
+            return Ok(Some(found));
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::TimedOut, format!("{queue} does not count what it holds")).into())
+}
+
+/// What the broker says of a queue, if there is one, and how long it took beyond a round trip. On a channel of its own,
+/// because asking for one that is not there closes it.
+async fn look(connection: &Connection, queue: &str) -> lapin::Result<Option<(Queue, Duration)>> {
+    let opened = Instant::now();
     let channel = connection.create_channel().await?;
+    let round_trip = opened.elapsed();
+    let asked = Instant::now();
     let options = QueueDeclareOptions { passive: true, ..Default::default() };
     match channel.queue_declare(queue.into(), options, FieldTable::default()).await {
         Ok(found) => {
+            let took = asked.elapsed().saturating_sub(round_trip);
             channel.close(200, "bye".into()).await?;
-            Ok(Some(found))
+            Ok(Some((found, took)))
         }
         Err(error) if matches!(error.kind(), ErrorKind::ProtocolError(error) if error.get_id() == 404) => Ok(None),
         Err(error) => Err(error),

@@ -1,10 +1,14 @@
 //! `rollcall status` shows what the broker has, and says what it cannot know.
 
-use rollcall::{broker, consume::priority};
+use rollcall::{
+    broker::{self, Topology},
+    consume::priority,
+};
 use serde_json::Value;
 
 use crate::support::{
-    Ended, Place, Replica, community::create_org, community::said, eventually, management_url, rollcall,
+    Ended, Place, Replica, community::create_org, community::said, eventually, management_url, private_servers,
+    rollcall,
 };
 
 async fn status(place: &Place, environment: &[(&str, &str)], args: &[&str]) -> Ended {
@@ -41,6 +45,28 @@ async fn without_the_management_api_it_shows_what_amqp_tells() {
     let lines: Vec<_> = table.lines().collect();
     assert!(lines[0].starts_with("QUEUE") && lines[5].starts_with("all events"), "{table}");
     assert_eq!(lines[5].split_whitespace().nth(2), Some("7"), "{table}");
+}
+
+/// The broker says 0 of a queue that does not answer it in time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_that_is_busy_is_not_shown_as_empty() {
+    let Some(servers) = private_servers() else {
+        eprintln!("SKIPPED: needs a broker whose processes may be suspended");
+        return;
+    };
+    let place = Place::new().await;
+    let org = create_org(&mut place.connect().await).await;
+    place.publish(said(org, 1..=7)).await;
+    let queues: Vec<_> = Topology::new(&place.settings.broker).event_queues().collect();
+    let names = queues.iter().map(|queue| format!("<<\"{queue}\">>")).collect::<Vec<_>>().join(", ");
+    let suspend = format!(
+        "[begin {{ok, Queue}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"/\">>, queue, Name)), \
+         {{Leader, _}} = amqqueue:get_pid(Queue), ok = sys:suspend(Leader), \
+         spawn(fun() -> timer:sleep(2000), sys:resume(Leader) end) end || Name <- [{names}]]."
+    );
+    tokio::task::spawn_blocking(move || servers.rabbitmqctl(&["eval", &suspend])).await.unwrap().unwrap();
+    let told = status(&place, &[], &["--json"]).await;
+    assert_eq!(told.json()["total"]["ready"], 7);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rollcall::servers::PostgresStop;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
-use super::{Fault, TIMES, WHILE, fault, signal};
+use super::{Fault, TIMES, WHILE, fault, try_signal};
 use crate::{
     postgres_log::PostgresLog,
     scene::{PATIENCE, Scene},
@@ -153,9 +153,13 @@ impl Act {
 async fn kill_backend(scene: &Scene) -> Result<(), String> {
     let query = "select pid from pg_stat_activity
         where datname = current_database() and pid <> pg_backend_pid() and application_name = 'rollcall'";
-    let pid: i32 = sqlx::query_scalar(query).fetch_one(&mut superuser(scene).await).await.unwrap();
-    signal("KILL", pid.unsigned_abs());
-    Ok(())
+    let mut observer = superuser(scene).await;
+    // The one that is found may be ending: the worker opens some connections for a moment.
+    let is_killed = async || {
+        let pid = sqlx::query_scalar::<_, i32>(query).fetch_optional(&mut observer).await.unwrap();
+        pid.is_some_and(|pid| try_signal("KILL", pid.unsigned_abs()))
+    };
+    scene.until("a backend of the worker is killed", is_killed).await
 }
 
 async fn lock_for(scene: &Scene, table: &str, time: Duration) -> Result<(), String> {
