@@ -244,13 +244,13 @@ struct Look {
 async fn look(connection: &Connection, queue: &str) -> lapin::Result<Option<Look>> {
     let begun = Instant::now();
     let channel = connection.create_channel().await?;
-    let opening = begun.elapsed();
+    let opened = Instant::now();
     let options = QueueDeclareOptions { passive: true, ..Default::default() };
     match channel.queue_declare(queue.into(), options, FieldTable::default()).await {
         Ok(found) => {
-            let answering = begun.elapsed() - opening;
+            let answering = opened.elapsed();
             channel.close(200, "bye".into()).await?;
-            Ok(Some(Look { found, opening, answering }))
+            Ok(Some(Look { found, opening: opened.duration_since(begun), answering }))
         }
         Err(error) if matches!(error.kind(), ErrorKind::ProtocolError(error) if error.get_id() == 404) => Ok(None),
         Err(error) => Err(error),
