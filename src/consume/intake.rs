@@ -361,14 +361,31 @@ pub fn lengthen(frames: &mut Frames, error: &anyhow::Error) -> bool {
 /// and again, until longer frames are agreed to. To those of a redelivered message it adds, so that they may fit into none.
 fn explain(error: &lapin::Error) -> anyhow::Error {
     let told = anyhow!(describe(error)).context("consuming");
-    if matches!(error.kind(), ErrorKind::ProtocolError(error) if error.kind() == &AMQPErrorKind::Hard(AMQPHardError::FRAMEERROR))
-    {
-        return told.context(LongHeaders);
+    let ErrorKind::ProtocolError(error) = error.kind() else { return told };
+    match error.kind() {
+        AMQPErrorKind::Hard(AMQPHardError::FRAMEERROR) => told.context(LongHeaders),
+        // As when replicas start together for the first time.
+        AMQPErrorKind::Hard(AMQPHardError::INTERNALERROR) => told
+            .context("a queue that was declared a moment ago may have no leader yet; else the broker's log says why"),
+        _ => told,
     }
-    told
 }
 
 async fn answered<T>(asking: impl Future<Output = lapin::Result<T>>) -> anyhow::Result<()> {
     let answer = tokio::time::timeout(ANSWER, asking).await.context("waiting for the last acks")?;
     answer.map(drop).map_err(|error| anyhow!(describe(&error)).context("waiting for the last acks"))
+}
+
+#[cfg(test)]
+mod tests {
+    use lapin::protocol::AMQPError;
+
+    use super::*;
+
+    #[test]
+    fn an_internal_error_of_the_broker_is_explained() {
+        let error = AMQPError::new(AMQPHardError::INTERNALERROR.into(), "INTERNAL_ERROR".into());
+        let told = format!("{:#}", explain(&ErrorKind::ProtocolError(error).into()));
+        assert!(told.contains("no leader yet") && told.ends_with("consuming: 541 INTERNAL_ERROR"), "{told}");
+    }
 }
