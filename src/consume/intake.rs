@@ -357,12 +357,14 @@ pub fn lengthen(frames: &mut Frames, error: &anyhow::Error) -> bool {
     can_help
 }
 
-/// A header table is one frame, and the broker sends it even if it is longer than it agreed to: the connection ends, again
-/// and again, until longer frames are agreed to. To those of a redelivered message it adds, so that they may fit into none.
+/// Why consuming failed, with what to do where that is known.
 fn explain(error: &lapin::Error) -> anyhow::Error {
     let told = anyhow!(describe(error)).context("consuming");
     let ErrorKind::ProtocolError(error) = error.kind() else { return told };
     match error.kind() {
+        // A header table is one frame, and the broker sends it even if it is longer than it agreed to: the connection ends,
+        // again and again, until longer frames are agreed to. To those of a redelivered message it adds, so that they may
+        // fit into none.
         AMQPErrorKind::Hard(AMQPHardError::FRAMEERROR) => told.context(LongHeaders),
         // As when replicas start together for the first time.
         AMQPErrorKind::Hard(AMQPHardError::INTERNALERROR) => told
