@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::support::{
     Ended, Place, Replica,
     community::{create_org, messages_of, said},
-    eventually, management_url, rollcall,
+    eventually, management_url, publish_all, rollcall,
 };
 
 const ORGS: usize = 12;
@@ -28,15 +28,7 @@ async fn publish_until(place: &Place, orgs: &[Uuid], stop: CancellationToken) ->
     while !stop.is_cancelled() {
         published += 1;
         let number = i64::try_from(published).unwrap();
-        let mut unconfirmed = Vec::new();
-        for &org in orgs {
-            for (routing_key, body) in said(org, number..=number) {
-                unconfirmed.push(publisher.send(&exchange, &routing_key, None, &body).await.unwrap());
-            }
-        }
-        for sent in unconfirmed {
-            sent.confirmed().await.unwrap();
-        }
+        publish_all(&publisher, &exchange, orgs.iter().flat_map(|&org| said(org, number..=number))).await;
     }
     publisher.close().await;
     published

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, process::Output};
 
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, future::join_all};
 use lapin::{options::BasicConsumeOptions, types::FieldTable};
 use rollcall::broker;
 use tempfile::NamedTempFile;
@@ -14,7 +14,7 @@ use crate::support::{
     community::{enveloped, message, said},
     eventually,
     proxy::Proxy,
-    rollcall,
+    publish_through_outages, rollcall,
 };
 
 fn file(lines: &[Vec<u8>]) -> NamedTempFile {
@@ -181,6 +181,18 @@ async fn broken_connections_lose_no_line() {
     assert_summary(&output, 6_000);
     let taken: BTreeSet<_> = take_all(&place).await.into_iter().map(|(_, body)| body).collect();
     assert!(taken == expected, "{} distinct bodies arrived", taken.len());
+}
+
+/// Each declares the queues. Those that come second find them declared and may publish before their leaders are up: that
+/// is refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn publishers_that_come_first_together_lose_nothing() {
+    let place = Place::new().await;
+    let bodies: Vec<Vec<_>> = (0..6).map(|_| (0..20).flat_map(|_| said(Uuid::new_v4(), 1..=3)).collect()).collect();
+    let publishing = bodies.iter().map(|bodies| publish_through_outages(&place.settings, bodies));
+    assert_eq!(join_all(publishing).await, [60; 6]);
+    let taken: BTreeSet<_> = take_all(&place).await.into_iter().collect();
+    assert!(taken == bodies.into_iter().flatten().collect(), "{} distinct ones arrived", taken.len());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -12,7 +12,7 @@ mod worker;
 use std::{future::Future, sync::Arc, time::Duration};
 
 use rollcall::{
-    broker::{self, Message, Notice, Outbox, Publisher, Topology},
+    broker::{self, Message, Notice, Outbox, PublishError, Publisher, Topology},
     database::MIGRATOR,
     settings::{Settings, Sources},
 };
@@ -45,6 +45,29 @@ pub async fn eventually_within<F: Future<Output = bool>>(
         }
     };
     tokio::time::timeout(deadline, polling).await.unwrap_or_else(|_| panic!("not within {deadline:?}: {what}"));
+}
+
+/// Publishes bodies with their routing keys, each confirmed. What the broker refuses is published again: the leader of a
+/// queue that another has just declared may not be up.
+pub async fn publish_all(publisher: &Publisher, exchange: &str, bodies: impl IntoIterator<Item = (String, Vec<u8>)>) {
+    let mut waiting: Vec<_> = bodies.into_iter().collect();
+    let publishing = async {
+        while !waiting.is_empty() {
+            let mut unconfirmed = Vec::with_capacity(waiting.len());
+            for (routing_key, body) in waiting.drain(..) {
+                let sent = publisher.send(exchange, &routing_key, None, &body).await.unwrap();
+                unconfirmed.push((sent, (routing_key, body)));
+            }
+            for (sent, message) in unconfirmed {
+                match sent.confirmed().await {
+                    Ok(()) => {}
+                    Err(PublishError::Refused) => waiting.push(message),
+                    Err(error) => panic!("not published: {error}"),
+                }
+            }
+        }
+    };
+    tokio::time::timeout(DEADLINE, publishing).await.expect("the broker refuses what is published");
 }
 
 /// Publishes bodies with their routing keys, however often the broker goes away meanwhile; returns how many were
@@ -162,14 +185,7 @@ impl Place {
 
     pub async fn publish_to(&self, exchange: &str, bodies: impl IntoIterator<Item = (String, Vec<u8>)>) {
         let publisher = Publisher::open(&self.settings.broker).await.unwrap();
-        let mut unconfirmed = Vec::new();
-        for (routing_key, body) in bodies {
-            let sent = publisher.send(exchange, &routing_key, None, &body).await;
-            unconfirmed.push(sent.unwrap());
-        }
-        for sent in unconfirmed {
-            sent.confirmed().await.unwrap();
-        }
+        publish_all(&publisher, exchange, bodies).await;
         publisher.close().await;
     }
 
