@@ -64,6 +64,8 @@ impl fmt::Display for Contender {
 pub struct Run<'a> {
     pub servers: &'a Servers,
     pub scenario: &'a Scenario,
+    /// Settings beside the scenario's.
+    pub set: &'a [String],
     pub place: &'a Place,
     pub load: &'a Load,
 }
@@ -162,8 +164,9 @@ impl Run<'_> {
         Replica::start_command(command)
     }
 
-    fn flags(&self) -> impl Iterator<Item = &'static str> {
-        self.scenario.settings.iter().flat_map(|setting| ["--set", setting])
+    fn flags(&self) -> impl Iterator<Item = &str> {
+        let set = self.set.iter().map(String::as_str);
+        self.scenario.settings.iter().copied().chain(set).flat_map(|setting| ["--set", setting])
     }
 
     /// Runs limits side by side, each in a process of its own.

@@ -115,7 +115,7 @@ impl Ground {
         let template = Place::template().await;
         if scenario.is_preloaded {
             preload(&mut template.connect().await, options.preload).await?;
-            return Ok(Self::Kept { place: Arc::new(with_settings(template, scenario)?), seed: options.seed });
+            return Ok(Self::Kept { place: Arc::new(with_settings(template, scenario, options)?), seed: options.seed });
         }
         let load = loads.of(scenario, options)?;
         load.create_organizations(&mut template.connect().await).await?;
@@ -126,7 +126,7 @@ impl Ground {
     pub async fn next(&mut self, scenario: &Scenario, options: &Options) -> anyhow::Result<(Arc<Place>, Arc<Load>)> {
         match self {
             Self::Copied { template, load } => {
-                let place = with_settings(template.copy().await, scenario)?;
+                let place = with_settings(template.copy().await, scenario, options)?;
                 Ok((Arc::new(place), Arc::clone(load)))
             }
             Self::Kept { place, seed } => {
@@ -139,8 +139,8 @@ impl Ground {
     }
 }
 
-fn with_settings(mut place: Place, scenario: &Scenario) -> anyhow::Result<Place> {
-    let flags: Vec<_> = scenario.settings.iter().map(ToString::to_string).collect();
+fn with_settings(mut place: Place, scenario: &Scenario, options: &Options) -> anyhow::Result<Place> {
+    let flags = scenario.settings.iter().map(ToString::to_string).chain(options.set.iter().cloned()).collect();
     let mut settings = Settings::load(&Sources { flags, ..Sources::default() })?;
     settings.database.url = place.settings.database.url.clone();
     settings.broker.url = place.settings.broker.url.clone();

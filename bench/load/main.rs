@@ -8,6 +8,7 @@ mod load;
 mod meter;
 mod options;
 mod plot;
+mod postgres;
 mod report;
 mod scenarios;
 mod statements;
@@ -18,7 +19,7 @@ mod support;
 
 use std::{
     collections::BTreeMap,
-    env, fs,
+    env, fs, iter,
     os::unix::process::CommandExt as _,
     path::PathBuf,
     process::{Command, ExitCode},
@@ -100,10 +101,10 @@ async fn measure_all(options: &Options) -> anyhow::Result<()> {
     };
     let names: Vec<_> = programs.iter().map(ToString::to_string).collect();
     let servers = tokio::task::spawn_blocking(support::private_servers).await?.context("no private servers")?;
+    // Autovacuum would meet some runs and spare others.
+    let asked = options.postgres.iter().map(|(name, value)| (&name[..], &value[..]));
+    postgres::configure(servers, &iter::once(("autovacuum", "off")).chain(asked).collect::<Vec<_>>()).await?;
     let mut base = PgConnection::connect(servers.database_url()).await?;
-    // It would meet some runs and spare others.
-    sqlx::raw_sql("alter system set autovacuum = off").execute(&mut base).await?;
-    sqlx::raw_sql("select pg_reload_conf()").execute(&mut base).await?;
     let mut report = heading(options, &programs, servers, &mut base).await?;
     base.close().await?;
     let mut loads = Loads::default();
@@ -128,7 +129,7 @@ async fn measure_all(options: &Options) -> anyhow::Result<()> {
         statements::enable(servers).await?;
         for (index, (scenario, ground)) in chosen.iter().zip(&mut grounds).enumerate() {
             let (place, load) = ground.next(scenario, options).await?;
-            let run = Run { servers, scenario, place: &place, load: &load };
+            let run = Run { servers, scenario, set: &options.set, place: &place, load: &load };
             if scenario.measure == Measure::Again {
                 run.measure(&programs[0], false).await?;
             }
@@ -184,7 +185,7 @@ async fn measure_one(
     contender: &Contender,
 ) -> anyhow::Result<Figures> {
     let (place, load) = ground.next(scenario, options).await?;
-    let run = Run { servers, scenario, place: &place, load: &load };
+    let run = Run { servers, scenario, set: &options.set, place: &place, load: &load };
     match (scenario.measure, contender) {
         (Measure::Latency, Contender::Program { path, .. }) => steady::latency(&run, path, options.rate).await,
         (Measure::Takeover, Contender::Program { path, .. }) => steady::takeover(&run, path, options.rate).await,
@@ -241,6 +242,8 @@ async fn heading(
         rabbitmq: ask(&["--quiet", "version"]).await?,
         erlang: ask(&["--quiet", "eval", "erlang:system_info(otp_release)."]).await?,
         cores: std::thread::available_parallelism()?.get(),
+        settings: options.set.clone(),
+        postgresql_settings: options.postgres.iter().cloned().collect(),
         events: options.events,
         rounds: options.runs,
         seed: options.seed,

@@ -38,6 +38,12 @@ pub struct Options {
     /// A release build of rollcall; given twice, the second is compared with the first (default: this build's)
     #[arg(long = "program", value_name = "FILE")]
     pub programs: Vec<PathBuf>,
+    /// A setting of rollcall in all scenarios (may be repeated), such as `broker.partitions=8`
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// A setting of PostgreSQL (may be repeated), such as `shared_buffers=1GB`
+    #[arg(long = "postgres", value_name = "NAME=VALUE", value_parser = setting)]
+    pub postgres: Vec<(String, String)>,
     /// Without the two limits: only the programs
     #[arg(long)]
     pub no_limits: bool,
@@ -90,4 +96,10 @@ impl Options {
         };
         Ok(scenarios::ALL.iter().filter(wants).collect())
     }
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("not NAME=VALUE")?;
+    let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || b"_.".contains(&byte));
+    if is_name { Ok((name.to_owned(), value.to_owned())) } else { Err(format!("{name} is no setting's name")) }
 }

@@ -19,6 +19,8 @@ pub struct Report {
     pub rabbitmq: String,
     pub erlang: String,
     pub cores: usize,
+    pub settings: Vec<String>,
+    pub postgresql_settings: BTreeMap<String, String>,
     pub events: u64,
     pub rounds: u32,
     pub seed: u64,

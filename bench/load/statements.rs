@@ -1,13 +1,13 @@
 //! What each statement of the worker costs in PostgreSQL. In runs of its own: counting them costs something too.
 
-use anyhow::Context as _;
-use rollcall::servers::{PostgresStop, Servers};
+use rollcall::servers::Servers;
 use serde::Serialize;
-use sqlx::{Connection as _, PgConnection};
+use sqlx::Connection as _;
 
 use crate::{
     contender::{Contender, Run},
     meter::superuser,
+    postgres::configure,
     report::aligned,
 };
 
@@ -27,19 +27,9 @@ pub struct Statement {
 
 /// Restarts PostgreSQL with the extension, for the rest of its life.
 pub async fn enable(servers: &'static Servers) -> anyhow::Result<()> {
-    let mut connection = PgConnection::connect(servers.database_url()).await?;
-    let preload = "alter system set shared_preload_libraries = 'pg_stat_statements'";
-    sqlx::raw_sql(preload).execute(&mut connection).await?;
-    connection.close().await?;
-    let restart = move || servers.stop_postgres(PostgresStop::Fast).and_then(|()| servers.start_postgres());
-    tokio::task::spawn_blocking(restart).await?.context("restarting PostgreSQL with pg_stat_statements")?;
-    let mut connection = PgConnection::connect(servers.database_url()).await?;
+    configure(servers, &[("shared_preload_libraries", "pg_stat_statements")]).await?;
     // The worker's statements stand in a procedure.
-    for statement in ["alter system set pg_stat_statements.track = 'all'", "select pg_reload_conf()"] {
-        sqlx::raw_sql(statement).execute(&mut connection).await?;
-    }
-    connection.close().await?;
-    Ok(())
+    configure(servers, &[("pg_stat_statements.track", "all")]).await
 }
 
 /// Works the load off once more.
