@@ -28,6 +28,7 @@ impl Load {
     pub fn generate(scenario: &Scenario, events: u64, seed: u64) -> anyhow::Result<Self> {
         let options = scenario::Options {
             orgs: scenario.orgs,
+            chats: scenario.chats,
             users: scenario.people,
             redelivered: scenario.redelivered,
             bad: 0.0,
@@ -86,13 +87,13 @@ impl Load {
 #[derive(Default)]
 pub struct Loads(Vec<(Kind, Arc<Load>)>);
 
-/// What tells the loads of a seed apart: organizations, people of each, share of redelivered ones, events.
-type Kind = (usize, u64, f64, u64);
+/// What tells the loads of a seed apart: organizations, chats and people of each, share of redelivered ones, events.
+type Kind = (usize, usize, u64, f64, u64);
 
 impl Loads {
     fn of(&mut self, scenario: &Scenario, options: &Options) -> anyhow::Result<Arc<Load>> {
         let events = scenario.events(options);
-        let kind = (scenario.orgs, scenario.people, scenario.redelivered, events);
+        let kind = (scenario.orgs, scenario.chats, scenario.people, scenario.redelivered, events);
         if let Some((_, load)) = self.0.iter().find(|(known, _)| *known == kind) {
             return Ok(Arc::clone(load));
         }

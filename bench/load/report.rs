@@ -36,9 +36,10 @@ impl Report {
             measured.conclude(programs, self.cores);
         }
         for (index, scenario) in scenarios.iter().enumerate() {
-            let named = |other: &&Measured| Some(&*other.name) == scenario.compared_with;
-            let other = self.scenarios.iter().find(named);
-            self.scenarios[index].to_scenario = other.map(|other| self.scenarios[index].compared_with(other, programs));
+            let named = |other: &&Measured| scenario.compared_with.contains(&&*other.name);
+            let others = self.scenarios.iter().filter(named);
+            self.scenarios[index].to_scenarios =
+                others.map(|other| self.scenarios[index].compared_with(other, programs)).collect();
         }
     }
 }
@@ -57,8 +58,9 @@ pub struct Measured {
     pub bound: Option<f64>,
     /// The second program's figures over the first one's, round by round.
     pub comparison: BTreeMap<String, Ratio>,
-    /// Events per second over those of another scenario, round by round.
-    pub to_scenario: Option<ToScenario>,
+    /// Events per second over those of other scenarios, round by round.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub to_scenarios: Vec<ToScenario>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub statements: Vec<Statement>,
 }
@@ -111,7 +113,7 @@ impl Measured {
             medians: BTreeMap::new(),
             bound: None,
             comparison: BTreeMap::new(),
-            to_scenario: None,
+            to_scenarios: Vec::new(),
             statements: Vec::new(),
         }
     }
@@ -246,7 +248,7 @@ pub fn text(report: &Report) -> String {
                 }
             }
         }
-        if let Some(ToScenario { scenario, events_per_s }) = &scenario.to_scenario {
+        for ToScenario { scenario, events_per_s } in &scenario.to_scenarios {
             for (program, Ratio { median, lowest, highest }) in events_per_s {
                 let _ = writeln!(
                     text,

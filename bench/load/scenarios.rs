@@ -10,8 +10,10 @@ pub struct Scenario {
     pub name: &'static str,
     pub about: &'static str,
     pub measure: Measure,
-    /// Organizations of three chats each.
+    /// Organizations.
     pub orgs: usize,
+    /// Chats of each.
+    pub chats: usize,
     /// People of each.
     pub people: u64,
     /// Share of events that come a second time.
@@ -23,8 +25,8 @@ pub struct Scenario {
     pub latency: Duration,
     /// Whether `activity_events` is full of other organizations' rows.
     pub is_preloaded: bool,
-    /// The scenario that its events per second are compared with, round by round.
-    pub compared_with: Option<&'static str>,
+    /// The scenarios that its events per second are compared with, round by round.
+    pub compared_with: &'static [&'static str],
     /// Whether it is measured when nothing was chosen.
     pub is_quick: bool,
 }
@@ -55,32 +57,42 @@ pub enum Measure {
 }
 
 const BASE_NAME: &str = "orgs-100";
+const WIDE_NAME: &str = "orgs-100-wide";
 
 /// The load and the settings that all others differ from in one thing.
 const BASE: Scenario = Scenario {
     name: BASE_NAME,
-    about: "100 organizations of 250 people each, 5 % redelivered, one replica, default settings",
+    about: "100 organizations of 3 chats and 250 people each, 5 % redelivered, one replica, default settings",
     measure: Measure::Drain,
     orgs: 100,
+    chats: 3,
     people: 250,
     redelivered: 0.05,
     settings: &[],
     replicas: 1,
     latency: Duration::ZERO,
     is_preloaded: false,
-    compared_with: Some(BASE_NAME),
+    compared_with: &[BASE_NAME],
     is_quick: false,
 };
 
 const FAR: &[&str] = &["database.writers=1", "batch.max_events=50", "batch.max_transaction_events=50"];
 
 pub const ALL: &[Scenario] = &[
-    Scenario { is_quick: true, compared_with: None, ..BASE },
+    Scenario { is_quick: true, compared_with: &[], ..BASE },
     Scenario { name: "orgs-1", about: "1 organization", orgs: 1, ..BASE },
+    Scenario {
+        name: WIDE_NAME,
+        about: "100 organizations that have as many chats and people in all as 10,000: most events are somebody's first",
+        chats: 300,
+        people: 25_000,
+        ..BASE
+    },
     Scenario {
         name: "orgs-10000",
         about: "10,000 organizations: most events are somebody's first",
         orgs: 10_000,
+        compared_with: &[BASE_NAME, WIDE_NAME],
         is_quick: true,
         ..BASE
     },
@@ -103,6 +115,7 @@ pub const ALL: &[Scenario] = &[
     Scenario { name: "replicas-2", about: "2 replicas", replicas: 2, ..BASE },
     Scenario { name: "replicas-4", about: "4 replicas", replicas: 4, ..BASE },
     Scenario { name: "partitions-1", about: "1 queue", settings: &["broker.partitions=1"], ..BASE },
+    Scenario { name: "partitions-4", about: "4 queues", settings: &["broker.partitions=4"], ..BASE },
     Scenario { name: "partitions-8", about: "8 queues", settings: &["broker.partitions=8"], ..BASE },
     Scenario {
         name: "batch-100",
@@ -135,7 +148,7 @@ pub const ALL: &[Scenario] = &[
         about: "5 ms to the database, each way, 4 replicas",
         latency: Duration::from_millis(5),
         replicas: 4,
-        compared_with: Some("latency-5ms"),
+        compared_with: &["latency-5ms"],
         ..BASE
     },
     // One replica waits for the network most of the time, and not for the cores.
@@ -152,7 +165,7 @@ pub const ALL: &[Scenario] = &[
         latency: Duration::from_millis(5),
         settings: FAR,
         replicas: 4,
-        compared_with: Some("far"),
+        compared_with: &["far"],
         ..BASE
     },
     Scenario {

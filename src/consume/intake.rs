@@ -1,4 +1,5 @@
 use std::{
+    collections::VecDeque,
     future::poll_fn,
     pin::Pin,
     task::{Context as Task, Poll},
@@ -6,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow, bail};
-use futures_util::{Stream as _, future::try_join_all};
+use futures_util::{FutureExt as _, Stream as _, future::try_join_all};
 use lapin::{
     Channel, Connection, Consumer, ErrorKind,
     options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicQosOptions},
@@ -29,6 +30,8 @@ use crate::{
 const ACK_GROUP: usize = 16;
 /// Deliveries of one partition after which the others are looked at.
 const MOST_IN_A_ROW: usize = 64;
+/// Deliveries after which those that came meanwhile are taken over from the client.
+const TAKE_OVER: usize = 64;
 /// How long the broker may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
 
@@ -51,8 +54,17 @@ pub struct Delivery {
     pub delivery_count: u64,
 }
 
-/// A delivery and its partition, or the end of that partition.
-type Arrival = (usize, Option<lapin::Result<lapin::message::Delivery>>);
+/// A message and its partition.
+type Message = (usize, lapin::message::Delivery);
+
+/// Why there is no message.
+enum End {
+    Error(lapin::Error),
+    /// A partition has ended.
+    One,
+    /// All have.
+    All,
+}
 
 /// A connection that only consumes and acks, never publishes. The first error ends it.
 pub struct Intake {
@@ -61,6 +73,12 @@ pub struct Intake {
     /// The partition that is looked at first, and how many deliveries it had in a row.
     turn: usize,
     in_a_row: usize,
+    /// What was taken over from the client, which uses five times as much memory for each, and keeps it.
+    ready: VecDeque<Delivery>,
+    /// Deliveries until more is taken over.
+    countdown: usize,
+    /// What comes after those that are ready.
+    end: Option<End>,
 }
 
 /// A queue and the channel that consumes from it.
@@ -151,7 +169,8 @@ impl Intake {
         });
         let starting = tokio::time::timeout(patience, try_join_all(starting));
         let partitions = starting.await.context("starting to consume")?.map_err(|error| explain(&error))?;
-        Ok(Self { connection, partitions, turn: 0, in_a_row: 0 })
+        let ready = VecDeque::new();
+        Ok(Self { connection, partitions, turn: 0, in_a_row: 0, ready, countdown: 0, end: None })
     }
 
     /// The next delivery.
@@ -161,26 +180,51 @@ impl Intake {
     /// When nothing more will come: the connection or channel is closed, a queue was deleted, a consumer
     /// was cancelled. Deliveries that were not acked by then come again, to whoever consumes next.
     pub async fn next(&mut self) -> anyhow::Result<Delivery> {
-        let (partition, delivery) = self.next_message().await?;
-        Ok(Self::read(partition, delivery))
+        if let Some(delivery) = self.next_ready() {
+            return Ok(delivery);
+        }
+        self.next_message().await.map(Self::read)
     }
 
-    async fn next_message(&mut self) -> anyhow::Result<(usize, lapin::message::Delivery)> {
-        match self.arrival().await {
-            Some((partition, Some(Ok(delivery)))) => Ok((partition, delivery)),
-            Some((_, Some(Err(error)))) => Err(explain(&error)),
-            Some((_, None)) if is_on(Bug::EndUnnoticed) => std::future::pending().await,
-            Some((_, None)) | None => bail!("the broker cancelled a consumer: was a queue deleted?"),
+    fn next_ready(&mut self) -> Option<Delivery> {
+        if self.countdown == 0 {
+            self.countdown = TAKE_OVER;
+            self.take_over();
+        }
+        self.countdown -= 1;
+        self.ready.pop_front()
+    }
+
+    fn take_over(&mut self) {
+        while let Some(arrival) = self.arrival().now_or_never() {
+            match arrival {
+                Ok(message) => self.ready.push_back(Self::read(message)),
+                Err(end) => {
+                    self.end = Some(end);
+                    break;
+                }
+            }
         }
     }
 
-    /// `None` when all partitions have ended.
-    async fn arrival(&mut self) -> Option<Arrival> {
-        poll_fn(|task| self.poll_arrival(task)).await
+    async fn next_message(&mut self) -> anyhow::Result<Message> {
+        match self.arrival().await {
+            Ok(message) => Ok(message),
+            Err(End::Error(error)) => Err(explain(&error)),
+            Err(End::One) if is_on(Bug::EndUnnoticed) => std::future::pending().await,
+            Err(End::One | End::All) => bail!("the broker cancelled a consumer: was a queue deleted?"),
+        }
+    }
+
+    async fn arrival(&mut self) -> Result<Message, End> {
+        match self.end.take() {
+            Some(end) => Err(end),
+            None => poll_fn(|task| self.poll_arrival(task)).await,
+        }
     }
 
     /// Stays with a partition while more of it is there, but not for ever.
-    fn poll_arrival(&mut self, task: &mut Task<'_>) -> Poll<Option<Arrival>> {
+    fn poll_arrival(&mut self, task: &mut Task<'_>) -> Poll<Result<Message, End>> {
         let count = self.partitions.len();
         let mut is_over = true;
         // Once more for the first, which may have been passed over.
@@ -191,21 +235,25 @@ impl Intake {
                 if self.in_a_row < MOST_IN_A_ROW
                     && let Poll::Ready(arrived) = Pin::new(consumer).poll_next(task)
                 {
-                    if arrived.is_none() {
-                        partition.consumer = None;
-                    }
                     self.in_a_row += 1;
-                    return Poll::Ready(Some((at, arrived)));
+                    return Poll::Ready(match arrived {
+                        Some(Ok(delivery)) => Ok((at, delivery)),
+                        Some(Err(error)) => Err(End::Error(error)),
+                        None => {
+                            partition.consumer = None;
+                            Err(End::One)
+                        }
+                    });
                 }
                 is_over = false;
             }
             self.turn = (at + 1) % count;
             self.in_a_row = 0;
         }
-        if is_over { Poll::Ready(None) } else { Poll::Pending }
+        if is_over { Poll::Ready(Err(End::All)) } else { Poll::Pending }
     }
 
-    fn read(partition: usize, delivery: lapin::message::Delivery) -> Delivery {
+    fn read((partition, delivery): Message) -> Delivery {
         Delivery {
             partition,
             published_at: broker::published_at(&delivery.properties),
@@ -230,12 +278,15 @@ impl Intake {
 
     /// What the broker had sent before it was told to send nothing more; `None` when that is all.
     pub async fn next_left(&mut self) -> Option<Delivery> {
+        if let Some(delivery) = self.next_ready() {
+            return Some(delivery);
+        }
         loop {
-            match self.arrival().await? {
-                (partition, Some(Ok(delivery))) => return Some(Self::read(partition, delivery)),
+            match self.arrival().await {
+                Ok(message) => return Some(Self::read(message)),
                 // The others may hold more.
-                (_, None) => {}
-                (_, Some(Err(_))) => return None,
+                Err(End::One) => {}
+                Err(End::All | End::Error(_)) => return None,
             }
         }
     }
@@ -321,9 +372,9 @@ impl DeadIntake {
     ///
     /// As for [`Intake::next`].
     pub async fn next(&mut self) -> anyhow::Result<DeadLetter> {
-        let (partition, message) = self.0.next_message().await?;
-        let headers = message.properties.headers().clone().unwrap_or_default();
-        let delivery = Intake::read(partition, message);
+        let message = self.0.next_message().await?;
+        let headers = message.1.properties.headers().clone().unwrap_or_default();
+        let delivery = Intake::read(message);
         Ok(DeadLetter { delivery, refusal: broker::refusal(&headers), headers: broker::to_json(&headers) })
     }
 

@@ -1,5 +1,7 @@
 //! Updates as Telegram would send them.
 
+use std::collections::HashMap;
+
 use serde_json::{Value, json};
 
 use super::Org;
@@ -30,14 +32,14 @@ const LAST: [&str; 8] = ["Ivanov", "Müller", "Nguyen", "Okafor", "Rossi", "Tana
 pub(super) struct Community {
     org: Org,
     users: u64,
-    /// Chat, message id, author and date of some messages, for replies and edits.
-    said: Vec<(i64, u64, u64, Seconds)>,
+    /// Of each chat, id, author and date of some messages, for replies and edits.
+    said: HashMap<i64, Vec<(u64, u64, Seconds)>>,
     last_message_id: u64,
 }
 
 impl Community {
-    pub(super) const fn new(org: Org, users: u64) -> Self {
-        Self { org, users, said: Vec::new(), last_message_id: 0 }
+    pub(super) fn new(org: Org, users: u64) -> Self {
+        Self { org, users, said: HashMap::new(), last_message_id: 0 }
     }
 
     pub(super) const fn org(&self) -> &Org {
@@ -60,20 +62,20 @@ impl Community {
                 let id = self.last_message_id;
                 let mut message =
                     json!({ "message_id": id, "date": date, "chat": place, "from": person(author, date) });
-                if let Some((_, replied, ..)) = self.recall(random, chat).filter(|_| random.u8(..4) == 0) {
+                if let Some((replied, ..)) = self.recall(random, chat).filter(|_| random.u8(..4) == 0) {
                     message["reply_to_message"] = json!({ "message_id": replied, "date": date, "chat": place });
                 }
                 content(random, &mut message);
-                if self.said.len() < 300 {
-                    self.said.push((chat, id, author, date));
+                let said = self.said.entry(chat).or_default();
+                if said.len() < 100 {
+                    said.push((id, author, date));
                 } else {
-                    let at = random.usize(..self.said.len());
-                    self.said[at] = (chat, id, author, date);
+                    said[random.usize(..100)] = (id, author, date);
                 }
                 json!({ "update_id": update_id, "message": message })
             }
             80..86 => match self.recall(random, chat) {
-                Some((_, id, author, original)) => {
+                Some((id, author, original)) => {
                     let from = person(author, date);
                     let mut message =
                         json!({ "message_id": id, "date": original, "edit_date": date, "chat": place, "from": from });
@@ -110,9 +112,10 @@ impl Community {
         100_000_000 + u64::from(org) * 1000 + random.u64(..most.max(1))
     }
 
-    fn recall(&self, random: &mut fastrand::Rng, chat: i64) -> Option<(i64, u64, u64, Seconds)> {
-        let said = self.said.get(random.usize(..self.said.len().max(1))).copied();
-        said.filter(|said| said.0 == chat)
+    /// One time in three, something that was said there.
+    fn recall(&self, random: &mut fastrand::Rng, chat: i64) -> Option<(u64, u64, Seconds)> {
+        let said = self.said.get(&chat).filter(|_| random.u8(..3) == 0)?;
+        random.choice(said).copied()
     }
 }
 

@@ -133,8 +133,8 @@ async fn one_partition_is_enough() {
     let published = rollcall(&place, &[ONE]).args(["publish", "--raw"]).arg(file.path()).output().await.unwrap();
     assert!(published.status.success(), "{}", String::from_utf8_lossy(&published.stderr));
     let queues = broker::inspect(&place.settings.broker).await.unwrap();
-    let counts: Vec<_> = queues.iter().map(|queue| queue.messages).collect();
-    assert_eq!(counts, [Some(402), None, None, None, Some(0)], "one queue of events, and that of dead letters");
+    let counts: Vec<_> = queues.iter().filter_map(|queue| queue.messages).collect();
+    assert_eq!(counts, [402, 0], "one queue of events, and that of dead letters");
 
     place.work_off(2, &[ONE]).await;
     for org in orgs {
