@@ -1,5 +1,7 @@
 //! Publishing dead letters: the receipt is given back only when a queue has the letter.
 
+use std::time::Duration;
+
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -35,6 +37,9 @@ pub struct Refused {
 
 /// Letters that are published before their confirms are awaited.
 const WINDOW: usize = 64;
+/// A queue that was deleted is declared again no earlier than this: it took RabbitMQ 3.10.8 40 ms to tell its consumers, and those
+/// of a queue that is there again by then are told nothing, and get nothing until they consume anew.
+const GONE: Duration = Duration::from_millis(500);
 
 /// Publishes refused events until `refused` closes, each as often as it takes, and hands their receipts
 /// to `settled`. Gives up what is left when `abandon` is cancelled while the broker is away.
@@ -46,7 +51,7 @@ pub async fn publish_letters(
     abandon: CancellationToken,
     status: &Status,
 ) {
-    let mut post = Post { settings, topology, status, publisher: None, losses: 0 };
+    let mut post = Post { settings, topology, status, publisher: None, losses: 0, is_gone: false };
     let mut backoff = Backoff::new(&settings.retry);
     let mut waiting = Vec::new();
     while !waiting.is_empty() || refused.recv_many(&mut waiting, WINDOW).await > 0 {
@@ -60,7 +65,7 @@ pub async fn publish_letters(
             continue;
         };
         waiting = left;
-        let wait = backoff.next_wait();
+        let wait = backoff.next_wait().max(if post.is_gone { GONE } else { Duration::ZERO });
         status.dead_letters_fail(&error, waiting.len(), wait);
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
@@ -79,11 +84,19 @@ struct Post<'a> {
     publisher: Option<Publisher>,
     /// Of the dead queue, when the publisher was opened.
     losses: u64,
+    /// Whether somebody deleted the queue; without it nothing would ever be routed.
+    is_gone: bool,
 }
 
 impl Post<'_> {
     /// The receipts of what is published, and what is not, with the reason.
     async fn publish(&mut self, letters: Vec<Refused>) -> (Vec<Receipt>, Option<(String, Vec<Refused>)>) {
+        if self.is_gone {
+            if let Err(error) = broker::declare(&self.settings.broker).await {
+                return (Vec::new(), Some((format!("{error:#}"), letters)));
+            }
+            self.is_gone = false;
+        }
         let losses = self.status.dead_queue_losses();
         if self.losses != losses
             && let Some(publisher) = self.publisher.take()
@@ -130,18 +143,11 @@ impl Post<'_> {
                 }
             }
         }
-        match &failure {
-            None => self.publisher = Some(publisher),
-            Some(PublishError::Broken(_) | PublishError::Refused | PublishError::TooLarge(_)) => {
-                publisher.close().await;
-            }
-            Some(PublishError::Unroutable(_)) => {
-                publisher.close().await;
-                // Somebody deleted the queue; without it nothing would ever be routed.
-                if let Err(error) = broker::declare(&self.settings.broker).await {
-                    tracing::warn!(error = format!("{error:#}"), "declaring the dead queue again");
-                }
-            }
+        self.is_gone = matches!(failure, Some(PublishError::Unroutable(_)));
+        if failure.is_none() {
+            self.publisher = Some(publisher);
+        } else {
+            publisher.close().await;
         }
         (receipts, failure.map(|error| (error.to_string(), left)))
     }
