@@ -2,7 +2,7 @@
 //! decoding. They begin when a line comes in, tell by a line when they are done, and stay until they were measured.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     fs,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
@@ -49,7 +49,7 @@ pub async fn run(limit: &Limit) -> anyhow::Result<()> {
             let events = decode_all(bodies, &settings)?;
             let partitions = find_partitions(&settings, events.iter().map(|(org, ..)| *org).collect()).await?;
             let end = begin().await?;
-            let transactions = apply_all(&settings, partitions, events).await?;
+            let transactions = apply_all(&settings, &partitions, events).await?;
             end.wait(transactions).await
         }
     }
@@ -155,12 +155,16 @@ fn decode_all(bodies: &Path, settings: &Settings) -> anyhow::Result<Vec<Event>> 
 
 /// As the worker's writers do it, with all that the prefetch allows always waiting or being written. Returns the number
 /// of transactions.
-async fn apply_all(settings: &Settings, partitions: HashMap<Uuid, usize>, events: Vec<Event>) -> anyhow::Result<u64> {
+async fn apply_all(settings: &Settings, partitions: &HashMap<Uuid, usize>, events: Vec<Event>) -> anyhow::Result<u64> {
     let count = usize::from(settings.broker.partitions);
     let batcher = Batcher::new(count, pipeline::size(settings));
-    let room = usize::from(settings.broker.prefetch) * count;
+    let mut queues = vec![VecDeque::new(); count];
+    for event in events {
+        queues[partitions[&event.0]].push_back(event);
+    }
+    let room = vec![usize::from(settings.broker.prefetch); count];
     let writers = settings.database.writers;
-    let backlog = Backlog { batcher, partitions, events: events.into_iter(), room, idle: writers };
+    let backlog = Backlog { batcher, queues, room, idle: writers };
     let backlog = Arc::new((Mutex::new(backlog), Notify::new()));
     let mut tasks = JoinSet::new();
     for _ in 0..writers {
@@ -176,23 +180,31 @@ async fn apply_all(settings: &Settings, partitions: HashMap<Uuid, usize>, events
 /// What was not written yet.
 struct Backlog {
     batcher: Batcher<Vec<Fact>>,
-    partitions: HashMap<Uuid, usize>,
-    events: std::vec::IntoIter<Event>,
-    /// How many more events a worker would get from the broker now.
-    room: usize,
+    /// Of each partition.
+    queues: Vec<VecDeque<Event>>,
+    /// How many more events of each a worker would get from the broker now.
+    room: Vec<usize>,
     /// Writers without a transaction.
     idle: usize,
 }
 
 impl Backlog {
     fn take(&mut self) -> Option<Transaction<Vec<Fact>>> {
-        for (org, facts, bytes) in self.events.by_ref().take(self.room) {
-            self.room -= 1;
-            self.batcher.push(self.partitions[&org], org, facts, bytes);
+        for (partition, (queue, room)) in self.queues.iter_mut().zip(&mut self.room).enumerate() {
+            let count = queue.len().min(*room);
+            *room -= count;
+            for (org, facts, bytes) in queue.drain(..count) {
+                self.batcher.push(partition, org, facts, bytes);
+            }
         }
         let taken = self.batcher.take(Instant::now(), self.idle)?;
         self.idle -= 1;
         Some(taken)
+    }
+
+    /// Whether nothing waits, here or where it would come from.
+    fn is_empty(&self) -> bool {
+        self.batcher.waiting() == 0 && self.queues.iter().all(VecDeque::is_empty)
     }
 }
 
@@ -202,16 +214,19 @@ async fn apply_some(backlog: Arc<(Mutex<Backlog>, Notify)>, mut lane: Lane) -> a
     let mut transactions = 0;
     loop {
         let release = released.notified();
-        let (taken, is_all) = {
+        let (taken, is_all, due) = {
             let mut backlog = backlog();
-            (backlog.take(), backlog.batcher.waiting() == 0)
+            (backlog.take(), backlog.is_empty(), backlog.batcher.next_due(Instant::now()))
         };
         let Some(Transaction { batches, hold }) = taken else {
             if is_all {
                 break Ok(transactions);
             }
-            // The other writers hold the organizations of all that waits.
-            release.await;
+            // The other writers hold the organizations of all that waits, or all that a worker would have; or more gathers.
+            match due {
+                Some(due) => drop(tokio::time::timeout_at(due.into(), release).await),
+                None => release.await,
+            }
             continue;
         };
         transactions += 1;
@@ -220,7 +235,9 @@ async fn apply_some(backlog: Arc<(Mutex<Backlog>, Notify)>, mut lane: Lane) -> a
         let Applied { busy, unknown, .. } = lane.apply(&facts).await?;
         ensure!(busy.is_empty() && unknown.is_empty(), "not applied: {busy:?}, {unknown:?}");
         let mut backlog = backlog();
-        backlog.room += batches.iter().map(|batch| batch.events.len()).sum::<usize>();
+        for batch in batches {
+            backlog.room[batch.partition] += batch.events.len();
+        }
         backlog.idle += 1;
         backlog.batcher.release(hold);
         released.notify_waiters();
