@@ -73,7 +73,7 @@ pub struct Intake {
     /// The partition that is looked at first, and how many deliveries it had in a row.
     turn: usize,
     in_a_row: usize,
-    /// What was taken over from the client, which uses five times as much memory for each, and keeps it.
+    /// What was taken over from the client, which uses four times as much memory for each, and keeps it.
     ready: VecDeque<Delivery>,
     /// Deliveries until more is taken over.
     countdown: usize,
