@@ -15,11 +15,10 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 
-use super::priority;
+use super::{DeadIntake, priority};
 use crate::{
     broker::{self, Frames, Topology, describe},
     clock::Milliseconds,
-    decode::Refusal,
     sabotage::{Bug, is_on},
     settings,
     settle::Ack,
@@ -55,7 +54,7 @@ pub struct Delivery {
 }
 
 /// A message and its partition.
-type Message = (usize, lapin::message::Delivery);
+pub(super) type Message = (usize, lapin::message::Delivery);
 
 /// Why there is no message.
 enum End {
@@ -207,7 +206,7 @@ impl Intake {
         }
     }
 
-    async fn next_message(&mut self) -> anyhow::Result<Message> {
+    pub(super) async fn next_message(&mut self) -> anyhow::Result<Message> {
         match self.arrival().await {
             Ok(message) => Ok(message),
             Err(End::Error(error)) => Err(explain(&error)),
@@ -253,7 +252,7 @@ impl Intake {
         if is_over { Poll::Ready(Err(End::All)) } else { Poll::Pending }
     }
 
-    fn read((partition, delivery): Message) -> Delivery {
+    pub(super) fn read((partition, delivery): Message) -> Delivery {
         Delivery {
             partition,
             published_at: broker::published_at(&delivery.properties),
@@ -348,45 +347,6 @@ impl Partition {
     /// message that it gets goes back with the channel.
     async fn wait_for_log(&self) -> anyhow::Result<()> {
         answered(self.channel.basic_get(self.queue.as_str().into(), BasicGetOptions::default())).await
-    }
-}
-
-/// A dead letter as it came from its queue.
-#[derive(Debug)]
-pub struct DeadLetter {
-    /// The message.
-    pub delivery: Delivery,
-    /// What its headers say; nobody vouches for them.
-    pub refusal: Refusal,
-    /// All its headers.
-    pub headers: serde_json::Value,
-}
-
-/// An intake of dead letters, whose headers matter.
-pub struct DeadIntake(Intake);
-
-impl DeadIntake {
-    /// The next dead letter.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Intake::next`].
-    pub async fn next(&mut self) -> anyhow::Result<DeadLetter> {
-        let message = self.0.next_message().await?;
-        let headers = message.1.properties.headers().clone().unwrap_or_default();
-        let delivery = Intake::read(message);
-        Ok(DeadLetter { delivery, refusal: broker::refusal(&headers), headers: broker::to_json(&headers) })
-    }
-
-    /// The intake, for acks and the end.
-    #[must_use]
-    pub const fn inner(&mut self) -> &mut Intake {
-        &mut self.0
-    }
-
-    /// Closes the connection.
-    pub async fn close(self) {
-        self.0.close().await;
     }
 }
 
