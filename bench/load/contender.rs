@@ -19,7 +19,7 @@ use crate::{
     figures::Figures,
     limits,
     load::Load,
-    meter::{Counters, Cpu, broker_rests, cpu_of_tree},
+    meter::{Counters, Cpu, broker_rests, cpu_of_tree, roll_over},
     report::{ACK, BOTH, SQL},
     scenarios::Scenario,
     support::{
@@ -81,7 +81,7 @@ impl Run<'_> {
         }
         if !matches!(contender, Contender::Sql) {
             self.place.publish(self.load.messages()).await;
-            broker_rests(self.servers).await;
+            roll_over(self.servers).await?;
         }
         if matches!(contender, Contender::Ack | Contender::Both) {
             limits.push(self.start_limit(&["ack".into(), self.load.events().to_string()]).await?);

@@ -67,6 +67,14 @@ pub async fn broker_rests(servers: &Servers) {
     }
 }
 
+/// Lets what waits stand in the broker's segment files, as a backlog does. Else it stands there or still in the write-ahead log and
+/// in memory, as that happens to be full, and the broker needs half as much again for a message, or not.
+pub async fn roll_over(servers: &Servers) -> anyhow::Result<()> {
+    tokio::task::block_in_place(|| servers.rabbitmqctl(&["eval", "ra_log_wal:force_roll_over(ra_log_wal)."]))?;
+    broker_rests(servers).await;
+    Ok(())
+}
+
 /// Where PostgreSQL's counters of a database stand.
 pub struct Counters {
     wal: i64,
