@@ -1,3 +1,5 @@
+//! Dead letters come in the same way, with their headers.
+
 use super::{Delivery, Intake};
 use crate::{broker, decode::Refusal};
 
