@@ -5,7 +5,7 @@ use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use rollcall::{
-    decode::{Fact, Limits, decode},
+    decode::{Event, Fact, Limits, decode},
     plan,
     scenario::{self, Options},
     settings::{Settings, Sources},
@@ -88,13 +88,17 @@ fn planning(criterion: &mut Criterion) {
 }
 
 /// The facts of some events; an update that holds none is replaced by none.
-fn facts(events: u64, orgs: usize) -> Vec<(Uuid, Fact)> {
+fn facts(events: u64, orgs: usize) -> Vec<(Uuid, Fact<'static>)> {
     let options = Options { orgs, bad: 0.0, bare: 0.0, ..Options::new(events, UNTIL, 1) };
     let mut written = Vec::new();
     scenario::write(&options, &mut written).expect("memory takes it");
     let bodies = written.split(|byte| *byte == b'\n').filter(|body| !body.is_empty());
     let events = bodies.filter_map(|body| decode(body, &limits(), UNTIL).expect("a good event"));
-    events.flat_map(|event| event.facts.into_iter().map(move |fact| (event.org.unwrap_or(ORG), fact))).collect()
+    let facts = |event: Event<'_>| {
+        let Event { org, facts } = event.into_owned();
+        facts.into_iter().map(move |fact| (org.unwrap_or(ORG), fact))
+    };
+    events.flat_map(facts).collect()
 }
 
 criterion_group!(benches, decoding, planning);

@@ -34,7 +34,7 @@ pub const READY: &str = "ready ";
 pub const DONE: &str = "done ";
 
 /// An organization, the facts of an event, and the length of its body.
-type Event = (Uuid, Vec<Fact>, usize);
+type Event = (Uuid, Vec<Fact<'static>>, usize);
 
 pub async fn run(limit: &Limit) -> anyhow::Result<()> {
     match limit {
@@ -147,7 +147,7 @@ fn decode_all(bodies: &Path, settings: &Settings) -> anyhow::Result<Vec<Event>> 
     let mut events = Vec::new();
     for body in bodies.split(|byte| *byte == b'\n') {
         if let Some(event) = decode(body, &limits, now)? {
-            events.push((event.org.context("a bare update")?, event.facts, body.len()));
+            events.push((event.org.context("a bare update")?, event.into_owned().facts, body.len()));
         }
     }
     Ok(events)
@@ -179,7 +179,7 @@ async fn apply_all(settings: &Settings, partitions: &HashMap<Uuid, usize>, event
 
 /// What was not written yet.
 struct Backlog {
-    batcher: Batcher<Vec<Fact>>,
+    batcher: Batcher<Vec<Fact<'static>>>,
     /// Of each partition.
     queues: Vec<VecDeque<Event>>,
     /// How many more events of each a worker would get from the broker now.
@@ -189,7 +189,7 @@ struct Backlog {
 }
 
 impl Backlog {
-    fn take(&mut self) -> Option<Transaction<Vec<Fact>>> {
+    fn take(&mut self) -> Option<Transaction<Vec<Fact<'static>>>> {
         for (partition, (queue, room)) in self.queues.iter_mut().zip(&mut self.room).enumerate() {
             let count = queue.len().min(*room);
             *room -= count;

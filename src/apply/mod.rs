@@ -60,7 +60,7 @@ impl Lane {
     ///
     /// Nothing was written, or, where the connection broke at the commit, perhaps all was: trying again
     /// is right in both cases.
-    pub async fn apply(&mut self, facts: &[(Uuid, &Fact)]) -> Result<Applied, Fault> {
+    pub async fn apply(&mut self, facts: &[(Uuid, &Fact<'_>)]) -> Result<Applied, Fault> {
         if is_on(Bug::Unsorted) {
             return self.transaction(async |transaction| apply_unsorted(transaction, facts).await).await;
         }
@@ -137,7 +137,7 @@ impl Lane {
 /// # Errors
 ///
 /// When something was not written; then nothing of the caller's transaction may be committed.
-pub async fn apply(connection: &mut PgConnection, facts: &[(Uuid, &Fact)]) -> Result<Applied, Fault> {
+pub async fn apply(connection: &mut PgConnection, facts: &[(Uuid, &Fact<'_>)]) -> Result<Applied, Fault> {
     let mut left_out = Applied::default();
     loop {
         let is_left_out = |org: &Uuid| left_out.busy.contains(org) || left_out.unknown.contains(org);
@@ -161,7 +161,7 @@ pub async fn apply(connection: &mut PgConnection, facts: &[(Uuid, &Fact)]) -> Re
 }
 
 /// What [`Bug::Unsorted`] does: one organization after the other, in any order.
-async fn apply_unsorted(transaction: &mut PgConnection, facts: &[(Uuid, &Fact)]) -> Result<Applied, Fault> {
+async fn apply_unsorted(transaction: &mut PgConnection, facts: &[(Uuid, &Fact<'_>)]) -> Result<Applied, Fault> {
     let mut applied = Applied::default();
     // A hash set has another order each time.
     let orgs: HashSet<Uuid> = facts.iter().map(|(org, _)| *org).collect();

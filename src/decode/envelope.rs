@@ -2,14 +2,13 @@
 
 use std::borrow::Cow;
 
-use serde::de::IgnoredAny;
 use serde_json::Deserializer;
 use uuid::Uuid;
 
 use super::{
     Reason, Refusal,
     field::{Field, Integer, Value, object},
-    repair::{malformed, repair, tame_numbers},
+    repair::repair,
     shape::{ChatMember, Content, Update},
 };
 
@@ -38,17 +37,9 @@ pub(super) struct Envelope<'a> {
     pub(super) update: Update<'a>,
 }
 
-/// Reads the whole text as one envelope or bare update and hands it on.
-pub(super) fn parse<T>(text: &str, read: impl FnOnce(Envelope<'_>) -> Result<T, Refusal>) -> Result<T, Refusal> {
-    match whole::<Body<'_>>(text) {
-        Ok(body) => read(open(body)?),
-        // The readers of fields take every value but a number that the parser cannot hold. That is JSON
-        // all the same, and perhaps stands where nobody looks.
-        Err(_) if serde_json::from_str::<IgnoredAny>(text).is_ok() => {
-            read(open(whole(&tame_numbers(text)).map_err(|error| malformed(error.to_string()))?)?)
-        }
-        Err(error) => Err(malformed(error.to_string())),
-    }
+/// Reads the whole text as one envelope or bare update.
+pub(super) fn parse(text: &str) -> serde_json::Result<Result<Envelope<'_>, Refusal>> {
+    whole(text).map(open)
 }
 
 fn open(body: Field<Body<'_>>) -> Result<Envelope<'_>, Refusal> {

@@ -1,12 +1,14 @@
+use std::borrow::Cow;
+
 use super::Seconds;
 
-/// What one update says about one user in one chat.
+/// What one update says about one user in one chat. Its texts are those of the body where they stand there as they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fact {
+pub struct Fact<'a> {
     /// Where.
-    pub chat: Chat,
+    pub chat: Chat<'a>,
     /// Who: the sender, or the member who joined or left.
-    pub user: User,
+    pub user: User<'a>,
     /// How new this is, for everything where the newest wins.
     pub version: Version,
     /// The update's date; for an edit the original message's.
@@ -14,7 +16,26 @@ pub struct Fact {
     /// The message id, or minus the update id where the update has no message.
     pub source_id: i64,
     /// What happened.
-    pub what: What,
+    pub what: What<'a>,
+}
+
+impl Fact<'_> {
+    pub(super) fn into_owned(self) -> Fact<'static> {
+        let Self { chat, user, version, date, source_id, what } = self;
+        let chat = Chat { id: chat.id, kind: chat.kind, title: owned(chat.title) };
+        let Profile { username, first_name, last_name } = user.profile;
+        let profile = Profile { username: owned(username), first_name: owned(first_name), last_name: owned(last_name) };
+        let what = match what {
+            What::Message(message) => What::Message(Box::new(Message { text: owned(message.text), ..*message })),
+            What::Join => What::Join,
+            What::Leave => What::Leave,
+        };
+        Fact { chat, user: User { id: user.id, profile }, version, date, source_id, what }
+    }
+}
+
+fn owned(text: Option<Cow<'_, str>>) -> Option<Cow<'static, str>> {
+    text.map(|text| Cow::Owned(text.into_owned()))
 }
 
 /// Orders facts: first by time, then by update id.
@@ -28,13 +49,13 @@ pub struct Version {
 
 /// A group, as the update describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Chat {
+pub struct Chat<'a> {
     /// Telegram's id, never 0.
     pub id: i64,
     /// Its type.
     pub kind: ChatKind,
     /// Its title; `None` where absent or empty.
-    pub title: Option<String>,
+    pub title: Option<Cow<'a, str>>,
 }
 
 /// The chat types that count.
@@ -59,31 +80,31 @@ impl ChatKind {
 
 /// A Telegram user.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct User {
+pub struct User<'a> {
     /// Telegram's id.
     pub id: i64,
     /// The names at that time.
-    pub profile: Profile,
+    pub profile: Profile<'a>,
 }
 
 /// The names of a user; absent and empty ones are `None`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Profile {
+pub struct Profile<'a> {
     /// Without the @.
-    pub username: Option<String>,
+    pub username: Option<Cow<'a, str>>,
     /// First name.
-    pub first_name: Option<String>,
+    pub first_name: Option<Cow<'a, str>>,
     /// Last name.
-    pub last_name: Option<String>,
+    pub last_name: Option<Cow<'a, str>>,
 }
 
-impl Profile {
+impl Profile<'_> {
     /// First and last name joined by a blank, else the username, else `User <id>`.
     #[must_use]
     pub fn full_name(&self, user_id: i64) -> String {
         match (&self.first_name, &self.last_name, &self.username) {
-            (Some(first), Some(last), _) => [first, " ", last].concat(),
-            (Some(name), None, _) | (None, Some(name), _) | (None, None, Some(name)) => name.clone(),
+            (Some(first), Some(last), _) => [first.as_ref(), " ", last.as_ref()].concat(),
+            (Some(name), None, _) | (None, Some(name), _) | (None, None, Some(name)) => name.as_ref().to_owned(),
             (None, None, None) => format!("User {user_id}"),
         }
     }
@@ -91,18 +112,18 @@ impl Profile {
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum What {
+pub enum What<'a> {
     /// The user wrote, or edited, a message.
-    Message(Box<Message>),
+    Message(Box<Message<'a>>),
     /// The user came.
     Join,
     /// The user went.
     Leave,
 }
 
-impl What {
+impl What<'_> {
     /// The event type of messages and their edits.
-    pub const MESSAGE: &str = "message";
+    pub const MESSAGE: &'static str = "message";
 
     /// The value of `activity_events.event_type`.
     #[must_use]
@@ -117,7 +138,7 @@ impl What {
 
 /// What a message holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Message {
+pub struct Message<'a> {
     /// Whether this is an edit of the message.
     pub is_edit: bool,
     /// The forum topic or thread.
@@ -127,7 +148,7 @@ pub struct Message {
     /// The content field's name; `None` for plain text.
     pub media: Option<&'static str>,
     /// Text or caption, where texts are kept.
-    pub text: Option<String>,
+    pub text: Option<Cow<'a, str>>,
     /// UTF-16 code units of the text, as Telegram counts.
     pub chars: i32,
     /// Entities `url` and `text_link`.

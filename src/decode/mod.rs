@@ -11,13 +11,16 @@ mod repair;
 mod shape;
 mod update;
 
-use std::{str::FromStr, time::Duration};
+use std::{borrow::Cow, str::FromStr, time::Duration};
 
+use serde::de::IgnoredAny;
 use uuid::Uuid;
 
+use envelope::Envelope;
 pub use envelope::org_of;
 pub use fact::{Chat, ChatKind, Fact, Message, Profile, User, Version, What};
 pub use refusal::{Culprit, Reason, Refusal};
+use repair::{malformed, repair, tame_numbers};
 
 /// Unix time in whole seconds.
 pub type Seconds = i64;
@@ -83,15 +86,21 @@ pub struct UnknownKind;
 
 /// A body that can be applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Event {
+pub struct Event<'a> {
     /// The organization that the envelope names; `None` for a bare update, which belongs to every
     /// organization that has the chat.
     pub org: Option<Uuid>,
     /// At least one, all of the same chat.
-    pub facts: Vec<Fact>,
+    pub facts: Vec<Fact<'a>>,
 }
 
-impl Event {
+impl Event<'_> {
+    /// Independent of the body that it was read from.
+    #[must_use]
+    pub fn into_owned(self) -> Event<'static> {
+        Event { org: self.org, facts: self.facts.into_iter().map(Fact::into_owned).collect() }
+    }
+
     /// The chat that the event happened in.
     ///
     /// # Panics
@@ -121,19 +130,38 @@ impl Event {
     }
 }
 
-/// Reads one body; `None` for an update that holds no fact.
+/// Reads one body; `None` for an update that holds no fact. Texts are not copied but for those with escapes.
 ///
 /// # Errors
 ///
 /// The refusal that belongs into the dead letters. Its detail names paths and numbers, never text.
-pub fn decode(body: &[u8], limits: &Limits, now: Seconds) -> Result<Option<Event>, Refusal> {
+pub fn decode<'a>(body: &'a [u8], limits: &Limits, now: Seconds) -> Result<Option<Event<'a>>, Refusal> {
     if body.len() > limits.max_body_bytes {
         let detail = format!("{} bytes, at most {} are taken", body.len(), limits.max_body_bytes);
         return Err(Refusal::new(Reason::TooLarge, detail));
     }
-    let text = repair::repair(body)?;
-    envelope::parse(&text, |envelope| {
-        let facts = update::facts(envelope.update, limits, now)?;
-        Ok((!facts.is_empty()).then_some(Event { org: envelope.org, facts }))
-    })
+    match repair(body)? {
+        Cow::Borrowed(text) => parse(text, limits, now),
+        Cow::Owned(text) => Ok(parse(&text, limits, now)?.map(Event::into_owned)),
+    }
+}
+
+fn parse<'a>(text: &'a str, limits: &Limits, now: Seconds) -> Result<Option<Event<'a>>, Refusal> {
+    let malformed = |error: serde_json::Error| malformed(error.to_string());
+    match envelope::parse(text) {
+        Ok(envelope) => event(envelope?, limits, now),
+        // The readers of fields take every value but a number that the parser cannot hold. That is JSON
+        // all the same, and perhaps stands where nobody looks.
+        Err(_) if serde_json::from_str::<IgnoredAny>(text).is_ok() => {
+            let tamed = tame_numbers(text);
+            let envelope = envelope::parse(&tamed).map_err(malformed)?;
+            Ok(event(envelope?, limits, now)?.map(Event::into_owned))
+        }
+        Err(error) => Err(malformed(error)),
+    }
+}
+
+fn event<'a>(envelope: Envelope<'a>, limits: &Limits, now: Seconds) -> Result<Option<Event<'a>>, Refusal> {
+    let facts = update::facts(envelope.update, limits, now)?;
+    Ok((!facts.is_empty()).then_some(Event { org: envelope.org, facts }))
 }

@@ -29,7 +29,7 @@ object! {
         "edit_date" => edit_date: Integer,
         "chat" => chat: Place<'a>,
         "from" => from: Person<'a>,
-        "new_chat_members" => new_chat_members: Members,
+        "new_chat_members" => new_chat_members: Members<'a>,
         "left_chat_member" => left_chat_member: Person<'a>,
         "message_thread_id" => message_thread_id: Integer,
         "is_topic_message" => is_topic_message: bool,
@@ -129,17 +129,17 @@ impl Place<'_> {
     }
 }
 
-pub(super) fn title(title: Field<Cow<'_, str>>) -> Result<Option<String>, Refusal> {
+pub(super) fn title(title: Field<Cow<'_, str>>) -> Result<Option<Cow<'_, str>>, Refusal> {
     Ok(non_empty(title.optional("chat.title")?))
 }
 
-fn non_empty(text: Option<Cow<'_, str>>) -> Option<String> {
-    text.filter(|text| !text.is_empty()).map(Cow::into_owned)
+fn non_empty(text: Option<Cow<'_, str>>) -> Option<Cow<'_, str>> {
+    text.filter(|text| !text.is_empty())
 }
 
-impl Person<'_> {
+impl<'a> Person<'a> {
     /// Id and names, unless this is a bot or a system account.
-    pub(super) fn counted(self) -> Result<Option<(Integer, Profile)>, Refusal> {
+    pub(super) fn counted(self) -> Result<Option<(Integer, Profile<'a>)>, Refusal> {
         let is_bot = self.is_bot.optional("user.is_bot")?.unwrap_or(false);
         let is_system = matches!(self.id, Field::Is(Some(id)) if SYSTEM_ACCOUNTS.contains(&id));
         if is_bot || is_system {
@@ -157,23 +157,23 @@ impl Person<'_> {
 /// The members of a join, judged one by one as they are read, so that a long list of anything else
 /// takes no memory.
 #[derive(Debug, Default)]
-pub(super) struct Members {
+pub(super) struct Members<'a> {
     is_empty: bool,
-    people: Vec<(Integer, Profile)>,
+    people: Vec<(Integer, Profile<'a>)>,
     refusal: Option<Refusal>,
 }
 
-impl Members {
+impl<'a> Members<'a> {
     pub(super) const fn is_some(&self) -> bool {
         !self.is_empty
     }
 
-    pub(super) fn people(self) -> Result<Vec<(Integer, Profile)>, Refusal> {
+    pub(super) fn people(self) -> Result<Vec<(Integer, Profile<'a>)>, Refusal> {
         self.refusal.map_or(Ok(self.people), Err)
     }
 }
 
-impl<'a> Value<'a> for Members {
+impl<'a> Value<'a> for Members<'a> {
     fn from_array<A: SeqAccess<'a>>(mut array: A) -> Result<Field<Self>, A::Error> {
         let mut members = Self { is_empty: true, ..Self::default() };
         let mut seen = HashSet::new();

@@ -1,6 +1,6 @@
 //! An update of the Bot API: which facts it holds, if any, and what is wrong with them.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, iter};
 
 use super::{
     Chat, ChatKind, Fact, Limits, MAX_ID, Message, Profile, Reason, Refusal, Seconds, User, Version, What,
@@ -13,7 +13,7 @@ const EARLIEST: Seconds = 1_356_998_400;
 
 /// The facts of an update, none if it holds none. First comes what decides whether there is a fact at
 /// all, then the types of what the facts need, then the ranges.
-pub(super) fn facts(update: Update<'_>, limits: &Limits, now: Seconds) -> Result<Vec<Fact>, Refusal> {
+pub(super) fn facts<'a>(update: Update<'a>, limits: &Limits, now: Seconds) -> Result<Vec<Fact<'a>>, Refusal> {
     let update_id = update.update_id.required("update_id")?;
     let found = if update.message.is_given() {
         update.message.required("message")?.told(false)?
@@ -29,8 +29,8 @@ pub(super) fn facts(update: Update<'_>, limits: &Limits, now: Seconds) -> Result
 
 /// What an update was found to tell, its types checked and its ranges not yet.
 struct Told<'a> {
-    people: Vec<(Integer, Profile)>,
-    chat: (Integer, ChatKind, Option<String>),
+    people: Vec<(Integer, Profile<'a>)>,
+    chat: (Integer, ChatKind, Option<Cow<'a, str>>),
     date: Integer,
     edit_date: Option<Integer>,
     message_id: Option<Integer>,
@@ -149,8 +149,8 @@ impl<'a> ChatMember<'a> {
     }
 }
 
-impl Told<'_> {
-    fn judge(self, update_id: Integer, limits: &Limits, now: Seconds) -> Result<Vec<Fact>, Refusal> {
+impl<'a> Told<'a> {
+    fn judge(self, update_id: Integer, limits: &Limits, now: Seconds) -> Result<Vec<Fact<'a>>, Refusal> {
         let update_id = positive_id(update_id, "update_id")?;
         let source_id = self.message_id.map_or(Ok(-update_id), |id| positive_id(id, "message_id"))?;
         let (chat_id, kind, title) = self.chat;
@@ -166,30 +166,37 @@ impl Told<'_> {
         };
         let chat = Chat { id: chat_id, kind, title };
         let version = Version { at, update_id };
-        let fact = |(id, profile)| {
+        let fact = |((id, profile), (chat, what))| {
             let user = User { id: positive_id(id, "user.id")?, profile };
-            Ok(Fact { chat: chat.clone(), user, version, date, source_id, what: what.clone() })
+            Ok(Fact { chat, user, version, date, source_id, what })
         };
-        self.people.into_iter().map(fact).collect()
+        // Moved to the last one, and most have only that.
+        let shared = iter::repeat_n((chat, what), self.people.len());
+        self.people.into_iter().zip(shared).map(fact).collect()
     }
 }
 
-impl Written<'_> {
-    fn judge(self, limits: &Limits) -> Result<Message, Refusal> {
+impl<'a> Written<'a> {
+    fn judge(self, limits: &Limits) -> Result<Message<'a>, Refusal> {
         let thread_id = self.thread_id.map(|id| positive_id(id, "message_thread_id")).transpose()?;
         let replied_to = self.replied_to.map(|id| positive_id(id, "reply_to_message.message_id")).transpose()?;
-        let chars = self.text.as_ref().map_or(0, |text| text.encode_utf16().count());
+        let chars = self.text.as_deref().map_or(0, utf16_length);
         Ok(Message {
             is_edit: self.is_edit,
             thread_id,
             reply_to: replied_to.filter(|_| !self.is_under_topic),
             media: self.media,
             chars: i32::try_from(chars).unwrap_or(i32::MAX),
-            text: self.text.filter(|_| limits.store_text).map(Cow::into_owned),
+            text: self.text.filter(|_| limits.store_text),
             links: self.counts.links,
             mentions: self.counts.mentions,
         })
     }
+}
+
+/// In code units: one for each character, and one more for each that takes four bytes here and a surrogate pair there.
+fn utf16_length(text: &str) -> usize {
+    text.bytes().map(|byte| usize::from(byte & 0xc0 != 0x80) + usize::from(byte >= 0xf0)).sum()
 }
 
 fn positive_id(id: Integer, path: &str) -> Result<i64, Refusal> {

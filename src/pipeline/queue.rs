@@ -69,10 +69,9 @@ impl Entry {
         self.0.push(self.0.state(), org, share);
     }
 
-    /// Whether a writer is idle that could use more at once.
+    /// Whether a writer waits, for anything or for more.
     pub(super) fn is_waited_for(&self) -> bool {
-        let mut state = self.0.state();
-        state.idle > 0 && !state.batcher.gathers(Instant::now())
+        self.0.state().idle > 0
     }
 
     /// Adds one of many shares of a delivery, as soon as there is room.

@@ -22,7 +22,7 @@ pub(super) async fn route(
 ) {
     let mut waiting = Vec::new();
     while inbox.recv_many(&mut waiting, WINDOW).await > 0 {
-        let chats: Vec<_> = waiting.iter().map(|decoded| decoded.event.chat_id()).collect();
+        let chats: Vec<_> = waiting.iter().map(|decoded| decoded.opened.event().chat_id()).collect();
         let orgs = loop {
             match lane.route(&chats).await {
                 Ok(orgs) => {
@@ -39,12 +39,12 @@ pub(super) async fn route(
             }
         };
         for decoded in waiting.drain(..) {
-            let chat = decoded.event.chat_id();
+            let chat = decoded.opened.event().chat_id();
             let Some(orgs) = orgs.get(&chat) else {
-                let Decoded { event, letter, mut receipt, .. } = decoded;
-                receipt.kind = event.kind();
+                let Decoded { opened, mut receipt, .. } = decoded;
+                receipt.kind = opened.event().kind();
                 let refusal = Refusal::unmapped_chat(chat);
-                outlet.refuse(Refused { letter, refusal, receipt }).await;
+                outlet.refuse(Refused { letter: opened.into_owner(), refusal, receipt }).await;
                 continue;
             };
             for (share, org) in Share::split(decoded, orgs.len()).zip(orgs) {

@@ -17,7 +17,7 @@ use super::{
     queue::{Entry, queue},
     router::route,
     suspects::{Suspects, Taken, Turn},
-    ticket::{Decoded, Settlement, Share},
+    ticket::{Decoded, Opened, Settlement, Share},
     writer::Writer,
 };
 use crate::{
@@ -25,7 +25,7 @@ use crate::{
     batch::{Batcher, Size},
     clock,
     consume::{Delivery, Intake, priority},
-    decode::{Limits, Reason, Refusal, decode},
+    decode::{Limits, Reason, Refusal},
     failure::Died,
     metrics::{Deliveries, Metrics},
     retry::Backoff,
@@ -37,8 +37,8 @@ use crate::{
 
 /// Deliveries that are taken between two looks at what else there is to do.
 const READY: usize = 64;
-/// So long nothing is taken when all that was there is, and no writer is idle who could use more: to wake up for each delivery
-/// costs as much as to decode it. A timer of the runtime is no finer.
+/// So long nothing is taken when all that was there is, and all writers are busy: to wake up for each delivery costs as much as to
+/// decode it. A timer of the runtime is no finer.
 const REST: Duration = Duration::from_millis(1);
 
 const A_STAGE_DIED: Died = Died("a stage of the pipeline");
@@ -344,11 +344,10 @@ impl Session<'_> {
     async fn decode(&mut self, taken: Taken) -> anyhow::Result<()> {
         let Taken { letter, receipt, published_at } = taken;
         sabotage::look_at(&letter.body);
-        match decode(&letter.body, &self.limits, clock::now()) {
-            Ok(None) => self.settle(Settled { outcome: Outcome::Ignored, receipts: vec![receipt] }).await?,
-            Ok(Some(event)) => {
-                let org = event.org;
-                let decoded = Decoded { event, letter, receipt, published_at };
+        match Opened::read(letter, &self.limits, clock::now()) {
+            Ok(opened) => {
+                let org = opened.event().org;
+                let decoded = Decoded { opened, receipt, published_at };
                 match org {
                     Some(org) => {
                         for share in Share::split(decoded, 1) {
@@ -359,7 +358,8 @@ impl Session<'_> {
                     None => drop(self.bare.send(decoded).await),
                 }
             }
-            Err(refusal) => self.outlet.refuse(Refused { letter, refusal, receipt }).await,
+            Err((_, None)) => self.settle(Settled { outcome: Outcome::Ignored, receipts: vec![receipt] }).await?,
+            Err((letter, Some(refusal))) => self.outlet.refuse(Refused { letter, refusal: *refusal, receipt }).await,
         }
         Ok(())
     }

@@ -1,21 +1,43 @@
 //! One delivery may be applied to several organizations; it is settled when all of them are done.
 
-use std::{
-    mem,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use self_cell::self_cell;
 
 use crate::{
     clock::Milliseconds,
-    decode::{Event, Refusal, Seconds},
+    decode::{Event, Limits, Refusal, Seconds, decode},
     settle::{Letter, Receipt, Refused},
 };
+
+self_cell!(
+    /// A letter that holds an event, which has its texts from the letter's body.
+    pub(super) struct Opened {
+        owner: Letter,
+        #[covariant]
+        dependent: Event,
+    }
+
+    impl {Debug}
+);
+
+impl Opened {
+    /// Gives the letter back where it holds no event, or one that is refused.
+    pub(super) fn read(letter: Letter, limits: &Limits, now: Seconds) -> Result<Self, (Letter, Option<Box<Refusal>>)> {
+        Self::try_new_or_recover(letter, |letter| {
+            decode(&letter.body, limits, now).map_err(|refusal| Some(Box::new(refusal)))?.ok_or(None)
+        })
+    }
+
+    pub(super) fn event(&self) -> &Event<'_> {
+        self.borrow_dependent()
+    }
+}
 
 /// A delivery that holds an event.
 #[derive(Debug)]
 pub(super) struct Decoded {
-    pub(super) event: Event,
-    pub(super) letter: Letter,
+    pub(super) opened: Opened,
     pub(super) receipt: Receipt,
     pub(super) published_at: Option<Milliseconds>,
 }
@@ -33,7 +55,7 @@ pub(super) struct Share {
 
 #[derive(Debug)]
 struct Shared {
-    event: Event,
+    opened: Opened,
     published_at: Option<Milliseconds>,
     ticket: Mutex<Ticket>,
 }
@@ -41,9 +63,9 @@ struct Shared {
 #[derive(Debug)]
 struct Ticket {
     open_shares: usize,
-    letter: Letter,
     receipt: Option<Receipt>,
-    refusal: Option<Refusal>,
+    /// Seldom there, and longer than all else.
+    refusal: Option<Box<Refusal>>,
 }
 
 /// How a delivery ends.
@@ -61,16 +83,16 @@ pub(super) enum Settlement {
 impl Share {
     /// As many shares of an event as it has organizations, at least one.
     pub(super) fn split(decoded: Decoded, count: usize) -> impl Iterator<Item = Self> {
-        let Decoded { event, letter, mut receipt, published_at } = decoded;
-        receipt.kind = event.kind();
-        let (partition, body_bytes) = (receipt.partition, letter.body.len());
-        let ticket = Mutex::new(Ticket { open_shares: count, letter, receipt: Some(receipt), refusal: None });
-        let shared = Arc::new(Shared { event, published_at, ticket });
+        let Decoded { opened, mut receipt, published_at } = decoded;
+        receipt.kind = opened.event().kind();
+        let (partition, body_bytes) = (receipt.partition, opened.borrow_owner().body.len());
+        let ticket = Mutex::new(Ticket { open_shares: count, receipt: Some(receipt), refusal: None });
+        let shared = Arc::new(Shared { opened, published_at, ticket });
         std::iter::repeat_n(shared, count).map(move |shared| Self { shared, partition, body_bytes, attempts: 0 })
     }
 
-    pub(super) fn event(&self) -> &Event {
-        &self.shared.event
+    pub(super) fn event(&self) -> &Event<'_> {
+        self.shared.opened.event()
     }
 
     /// The rows are committed. Returns how the delivery ends if this was its last share.
@@ -81,11 +103,11 @@ impl Share {
     /// This organization will never take it. One refusal refuses the delivery; to those organizations
     /// that took it, a replay changes nothing.
     pub(super) fn refused(self, refusal: Refusal) -> Option<Settlement> {
-        self.close(Some(refusal))
+        self.close(Some(Box::new(refusal)))
     }
 
-    fn close(self, refusal: Option<Refusal>) -> Option<Settlement> {
-        let Shared { event, published_at, ticket } = &*self.shared;
+    fn close(self, refusal: Option<Box<Refusal>>) -> Option<Settlement> {
+        let Shared { opened, published_at, ticket } = &*self.shared;
         let mut ticket = ticket.lock().unwrap_or_else(PoisonError::into_inner);
         ticket.open_shares -= 1;
         ticket.refusal = ticket.refusal.take().or(refusal);
@@ -95,12 +117,11 @@ impl Share {
         let receipt = ticket.receipt.take()?;
         Some(match ticket.refusal.take() {
             None => {
-                let at = event.facts.iter().map(|fact| fact.version.at).max().unwrap_or_default();
+                let at = opened.event().facts.iter().map(|fact| fact.version.at).max().unwrap_or_default();
                 Settlement::Ack { receipt, published_at: *published_at, at }
             }
             Some(refusal) => {
-                let letter = mem::replace(&mut ticket.letter, Letter { body: Vec::new(), routing_key: String::new() });
-                Settlement::Refuse(Refused { letter, refusal, receipt })
+                Settlement::Refuse(Refused { letter: opened.borrow_owner().clone(), refusal: *refusal, receipt })
             }
         })
     }
@@ -114,8 +135,8 @@ mod tests {
     fn shares(count: usize) -> Vec<Share> {
         let letter = Letter { body: b"body".to_vec(), routing_key: "key".into() };
         let receipt = Ledger::new(1, 1, Metrics::new().in_flight).enter(0, 1).unwrap();
-        let event = Event { org: None, facts: Vec::new() };
-        Share::split(Decoded { event, letter, receipt, published_at: None }, count).collect()
+        let opened = Opened::new(letter, |_| Event { org: None, facts: Vec::new() });
+        Share::split(Decoded { opened, receipt, published_at: None }, count).collect()
     }
 
     #[test]

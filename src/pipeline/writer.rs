@@ -171,6 +171,6 @@ impl Writer {
     }
 }
 
-fn facts(batch: &Batch<Share>) -> impl Iterator<Item = (Uuid, &Fact)> {
+fn facts(batch: &Batch<Share>) -> impl Iterator<Item = (Uuid, &Fact<'_>)> {
     batch.events.iter().flat_map(|share| &share.event().facts).map(|fact| (batch.org, fact))
 }

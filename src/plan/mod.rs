@@ -36,10 +36,11 @@ pub struct Plan<'a> {
 
 impl<'a> Plan<'a> {
     /// Folds facts, each with its organization, in any order.
-    pub fn fold(facts: impl IntoIterator<Item = (Uuid, &'a Fact)>) -> Self {
-        let keyed =
-            |(org, fact): (Uuid, &'a Fact)| ((org, fact.user.id, fact.chat.id, fact.what.name(), fact.source_id), fact);
-        let mut facts: Vec<(ActivityKey, &Fact)> = facts.into_iter().map(keyed).collect();
+    pub fn fold(facts: impl IntoIterator<Item = (Uuid, &'a Fact<'a>)>) -> Self {
+        let keyed = |(org, fact): (Uuid, &'a Fact<'a>)| {
+            ((org, fact.user.id, fact.chat.id, fact.what.name(), fact.source_id), fact)
+        };
+        let mut facts: Vec<(ActivityKey, &Fact<'_>)> = facts.into_iter().map(keyed).collect();
         let mut plan = Self::default();
         // One order serves three tables: the keys of the others are beginnings of this one.
         facts.sort_unstable_by_key(|(key, _)| *key);
@@ -68,7 +69,7 @@ fn fold_into<K: PartialEq, V>(rows: &mut Rows<K, V>, key: K, row: V, merge: impl
 }
 
 /// The version of what a fact says of its message: any edit beats the original, whichever arrives first, also in the same second.
-const fn content_version(fact: &Fact) -> Version {
+const fn content_version(fact: &Fact<'_>) -> Version {
     match &fact.what {
         What::Message(message) if message.is_edit => fact.version,
         _ => Version { at: fact.date, update_id: fact.version.update_id - MAX_ID - 1 },

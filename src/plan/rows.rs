@@ -14,7 +14,7 @@ fn keep_newest<T>(kept: &mut T, other: T, version: impl Fn(&T) -> Version) {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Participant<'a> {
     /// The newest names and their version.
-    pub profile: Proposal<&'a Profile>,
+    pub profile: Proposal<&'a Profile<'a>>,
     /// Least date of all facts.
     pub first_seen_at: Seconds,
     /// Greatest time of messages and edits.
@@ -31,7 +31,7 @@ pub struct Proposal<T> {
 }
 
 impl<'a> Participant<'a> {
-    pub(super) fn of(fact: &'a Fact) -> Self {
+    pub(super) fn of(fact: &'a Fact<'a>) -> Self {
         Self {
             profile: Proposal { version: fact.version, value: &fact.user.profile },
             first_seen_at: fact.date,
@@ -60,7 +60,7 @@ pub struct Membership {
 }
 
 impl Membership {
-    pub(super) fn of(fact: &Fact) -> Self {
+    pub(super) fn of(fact: &Fact<'_>) -> Self {
         let date = Some(fact.date);
         let (last_joined_at, last_left_at, last_message_at) = match fact.what {
             What::Join => (date, None, None),
@@ -97,7 +97,7 @@ pub struct Titled<'a> {
 }
 
 impl<'a> Group<'a> {
-    pub(super) fn of(fact: &'a Fact) -> Self {
+    pub(super) fn of(fact: &'a Fact<'a>) -> Self {
         let titled = fact.chat.title.as_deref().map(|title| {
             let value = Titled { title, chat_type: fact.chat.kind.name() };
             Proposal { version: fact.version, value }
@@ -146,14 +146,14 @@ pub struct Content<'a> {
 }
 
 impl<'a> Content<'a> {
-    fn of(message: &'a Message) -> Self {
+    fn of(message: &'a Message<'a>) -> Self {
         let Message { media, chars, links, mentions, .. } = *message;
         Self { media, text: message.text.as_deref(), chars, links, mentions }
     }
 }
 
 impl<'a> Activity<'a> {
-    pub(super) fn of(fact: &'a Fact) -> Self {
+    pub(super) fn of(fact: &'a Fact<'a>) -> Self {
         let message = match &fact.what {
             What::Message(message) => Some(message.as_ref()),
             What::Join | What::Leave => None,

@@ -76,11 +76,11 @@ pub(super) struct Candidate {
     /// Which of the letters.
     pub(super) index: usize,
     pub(super) orgs: Vec<Uuid>,
-    pub(super) event: Event,
+    pub(super) event: Event<'static>,
 }
 
 impl Candidate {
-    pub(super) fn facts(&self) -> impl Iterator<Item = (Uuid, &Fact)> {
+    pub(super) fn facts(&self) -> impl Iterator<Item = (Uuid, &Fact<'_>)> {
         self.orgs.iter().flat_map(|org| self.event.facts.iter().map(|fact| (*org, fact)))
     }
 
@@ -127,7 +127,9 @@ pub(super) async fn look(connection: &mut PgConnection, letters: &[Letter], limi
             continue;
         }
         match decode::decode(&letter.body, limits, clock::now()) {
-            Ok(Some(event)) => candidates.push(Candidate { index, orgs: event.org.into_iter().collect(), event }),
+            Ok(Some(event)) => {
+                candidates.push(Candidate { index, orgs: event.org.into_iter().collect(), event: event.into_owned() });
+            }
             Ok(None) => verdicts[index] = Some(Verdict::Ignored),
             Err(refusal) => verdicts[index] = Some(Verdict::Refused(refusal)),
         }
@@ -251,7 +253,7 @@ async fn judge_candidates(
 ///
 /// A merge that waits for them keeps even the holder of the lock from having it a second time: then nothing was written, which
 /// must not look like nothing to write.
-pub(super) async fn apply_alone(transaction: &mut PgConnection, facts: &[(Uuid, &Fact)]) -> Result<(), Fault> {
+pub(super) async fn apply_alone(transaction: &mut PgConnection, facts: &[(Uuid, &Fact<'_>)]) -> Result<(), Fault> {
     let applied = apply::apply(transaction, facts).await?;
     if applied.busy.is_empty() {
         return Ok(());

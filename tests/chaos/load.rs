@@ -44,7 +44,7 @@ pub struct Load {
     pub effects: HashMap<Vec<u8>, Effect>,
     orgs: Vec<scenario::Org>,
     mapped: Vec<Mapped>,
-    events: Vec<Event>,
+    events: Vec<Event<'static>>,
 }
 
 impl Load {
@@ -90,7 +90,7 @@ impl Load {
                         Effect::Rows(keys.collect())
                     };
                     if matches!(effect, Effect::Rows(_)) {
-                        self.events.push(event);
+                        self.events.push(event.into_owned());
                     }
                     effect
                 }
@@ -183,7 +183,7 @@ fn routing_key(body: &[u8]) -> String {
     }
 }
 
-fn key(org: Uuid, fact: &Fact) -> Key {
+fn key(org: Uuid, fact: &Fact<'_>) -> Key {
     let is_edit = matches!(&fact.what, rollcall::decode::What::Message(message) if message.is_edit);
     (org, fact.chat.id, fact.what.name(), fact.source_id, fact.user.id, is_edit.then_some(fact.version.at))
 }

@@ -187,22 +187,22 @@ pub fn shown(body: &[u8]) -> String {
 }
 
 #[track_caller]
-pub fn event(body: &[u8]) -> Event {
+pub fn event(body: &[u8]) -> Event<'static> {
     match decode(body, &limits(), NOW) {
-        Ok(Some(event)) => event,
+        Ok(Some(event)) => event.into_owned(),
         other => panic!("expected facts, found {other:?}: {}", shown(body)),
     }
 }
 
 #[track_caller]
-pub fn only_fact(body: &[u8]) -> Fact {
+pub fn only_fact(body: &[u8]) -> Fact<'static> {
     let mut facts = event(body).facts;
     assert_eq!(facts.len(), 1, "{}", shown(body));
     facts.remove(0)
 }
 
 #[track_caller]
-pub fn message(body: &[u8]) -> Message {
+pub fn message(body: &[u8]) -> Message<'static> {
     match only_fact(body).what {
         What::Message(message) => *message,
         other => panic!("expected a message, found {other:?}: {}", shown(body)),

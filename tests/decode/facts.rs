@@ -226,7 +226,7 @@ pub fn several_kinds() -> Vec<(Vec<u8>, Option<i64>)> {
     ]
 }
 
-fn who(facts: &[Fact]) -> Vec<i64> {
+fn who(facts: &[Fact<'_>]) -> Vec<i64> {
     facts.iter().map(|fact| fact.user.id).collect()
 }
 

@@ -135,7 +135,7 @@ fn verdict(body: &[u8]) -> Value {
     }
 }
 
-fn fact(fact: &Fact) -> Value {
+fn fact(fact: &Fact<'_>) -> Value {
     let message = match &fact.what {
         What::Message(message) => json!({
             "edit": message.is_edit,

@@ -10,12 +10,12 @@ use crate::support::{
     eventually,
 };
 
-fn said(org: Uuid, update_id: i64, user: i64) -> Event {
+fn said(org: Uuid, update_id: i64, user: i64) -> Event<'static> {
     event(&enveloped(org, &message(update_id, user, "hello")).1)
 }
 
 /// Applies an event as a writer does: what is busy is tried again.
-async fn apply(lane: &mut Lane, org: Uuid, event: &Event) {
+async fn apply(lane: &mut Lane, org: Uuid, event: &Event<'_>) {
     let facts: Vec<_> = event.facts.iter().map(|fact| (org, fact)).collect();
     loop {
         let applied = lane.apply(&facts).await.unwrap();

@@ -17,18 +17,18 @@ use crate::support::{
     eventually,
 };
 
-fn said(org: Uuid, update_id: i64, user: i64) -> Event {
+fn said(org: Uuid, update_id: i64, user: i64) -> Event<'static> {
     event(&enveloped(org, &message(update_id, user, "hello")).1)
 }
 
 /// As [`said`], so many days later.
-fn said_on(org: Uuid, update_id: i64, user: i64, day: i64) -> Event {
+fn said_on(org: Uuid, update_id: i64, user: i64, day: i64) -> Event<'static> {
     let mut update = message(update_id, user, "hello");
     update["message"]["date"] = (NOON + update_id + day * 86_400).into();
     event(&enveloped(org, &update).1)
 }
 
-fn facts(events: &[(Uuid, Event)]) -> Vec<(Uuid, &Fact)> {
+fn facts<'a>(events: &'a [(Uuid, Event<'a>)]) -> Vec<(Uuid, &'a Fact<'a>)> {
     events.iter().flat_map(|(org, event)| event.facts.iter().map(|fact| (*org, fact))).collect()
 }
 

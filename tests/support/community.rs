@@ -73,9 +73,9 @@ pub async fn messages_of(place: &Place, org: Uuid) -> u64 {
 }
 
 /// The decoded event of a valid body.
-pub fn event(body: &[u8]) -> Event {
+pub fn event(body: &[u8]) -> Event<'static> {
     let limits = Limits { max_body_bytes: 1 << 20, max_clock_skew: std::time::Duration::ZERO, store_text: true };
-    decode(body, &limits, NOON + 1_000_000).expect("a valid event").expect("an event with facts")
+    decode(body, &limits, NOON + 1_000_000).expect("a valid event").expect("an event with facts").into_owned()
 }
 
 /// An open merge of people: nothing of its organization is written.

@@ -22,7 +22,7 @@ async fn ensure_settled(
     (place, connection): (&Place, &mut PgConnection),
     (world, way): (&World, usize),
     orgs: [Org; 2],
-    events: &[Event],
+    events: &[Event<'_>],
 ) -> TestCaseResult {
     read(connection, &ids(orgs)).await.ensure_are(expected(&orgs, &[], &facts(events)))?;
     let before = read_versions(connection, &ids(orgs)).await;
@@ -82,7 +82,7 @@ async fn map_chats(connection: &mut PgConnection, orgs: [Org; 2]) -> [Mapped; 4]
 }
 
 /// The facts of bare updates, for each organization that the database names, of those of this case.
-async fn routed<'a>(lane: &mut Lane, events: &[&'a Event], orgs: [Uuid; 2]) -> Vec<OrgFact<'a>> {
+async fn routed<'a>(lane: &mut Lane, events: &[&'a Event<'a>], orgs: [Uuid; 2]) -> Vec<OrgFact<'a>> {
     let routes = lane.route(&CHATS).await.unwrap();
     let mut facts = Vec::new();
     for event in events {

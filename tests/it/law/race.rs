@@ -20,7 +20,7 @@ use crate::support::Place;
 type Batches = Vec<Vec<usize>>;
 
 /// Lets the lanes apply their shares, round by round, all three at once.
-async fn race(users: i64, rounds: impl FnOnce(&World, &[Event]) -> Vec<[Batches; 3]>) {
+async fn race(users: i64, rounds: impl FnOnce(&World, &[Event<'_>]) -> Vec<[Batches; 3]>) {
     let place = Place::new().await;
     let mut connection = place.connect().await;
     let orgs = create_orgs(&mut connection).await;

@@ -49,19 +49,19 @@ pub fn ids(orgs: [Org; 2]) -> [Uuid; 2] {
 }
 
 /// The event of a valid body that holds a fact.
-pub fn decoded(body: &[u8], store_text: bool) -> Event {
+pub fn decoded(body: &[u8], store_text: bool) -> Event<'static> {
     let limits = Limits { max_body_bytes: 1 << 20, max_clock_skew: Duration::ZERO, store_text };
-    decode(body, &limits, NOW).expect("a valid event").expect("an event with facts")
+    decode(body, &limits, NOW).expect("a valid event").expect("an event with facts").into_owned()
 }
 
 /// The events of a world whose bodies have envelopes.
-pub fn decoded_all(world: &World, orgs: [Org; 2], store_text: bool) -> Vec<Event> {
+pub fn decoded_all(world: &World, orgs: [Org; 2], store_text: bool) -> Vec<Event<'static>> {
     world.updates.iter().map(|sent| decoded(&sent.enveloped(ids(orgs)), store_text)).collect()
 }
 
 /// The facts of events that name their organization.
-pub fn facts<'a>(events: impl IntoIterator<Item = &'a Event>) -> Vec<OrgFact<'a>> {
-    let facts = |event: &'a Event| event.facts.iter().map(|fact| (event.org.expect("an envelope"), fact));
+pub fn facts<'a>(events: impl IntoIterator<Item = &'a Event<'a>>) -> Vec<OrgFact<'a>> {
+    let facts = |event: &'a Event<'a>| event.facts.iter().map(|fact| (event.org.expect("an envelope"), fact));
     events.into_iter().flat_map(facts).collect()
 }
 
@@ -75,7 +75,7 @@ pub async fn apply(lane: &mut Lane, facts: &[OrgFact<'_>]) -> TestCaseResult {
 }
 
 /// Applies batches of events, one after the other.
-pub async fn apply_all(lane: &mut Lane, batches: &[Vec<usize>], events: &[Event]) -> TestCaseResult {
+pub async fn apply_all(lane: &mut Lane, batches: &[Vec<usize>], events: &[Event<'_>]) -> TestCaseResult {
     for batch in batches {
         apply(lane, &facts(batch.iter().map(|&index| &events[index]))).await?;
     }

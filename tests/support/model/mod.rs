@@ -3,7 +3,7 @@
 pub mod calendar;
 pub mod rows;
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use rollcall::decode::{Fact, Message, Profile, Seconds, What};
 use uuid::Uuid;
@@ -29,7 +29,7 @@ pub struct Mapped {
 }
 
 /// A fact and its organization.
-pub type OrgFact<'a> = (Uuid, &'a Fact);
+pub type OrgFact<'a> = (Uuid, &'a Fact<'a>);
 
 /// The rows that these facts make.
 pub fn expected(orgs: &[Org], mapped: &[Mapped], facts: &[OrgFact<'_>]) -> Rows {
@@ -61,7 +61,11 @@ fn grouped<T: Copy, K: Ord>(items: &[T], key: impl Fn(&T) -> K) -> BTreeMap<K, V
     groups
 }
 
-fn kind(fact: &Fact) -> &'static str {
+fn owned(text: Option<&Cow<'_, str>>) -> Option<String> {
+    text.map(|text| text.as_ref().to_owned())
+}
+
+fn kind(fact: &Fact<'_>) -> &'static str {
     match fact.what {
         What::Message(_) => "message",
         What::Join => "join",
@@ -69,7 +73,7 @@ fn kind(fact: &Fact) -> &'static str {
     }
 }
 
-fn message(fact: &Fact) -> Option<&Message> {
+fn message<'a>(fact: &'a Fact<'a>) -> Option<&'a Message<'a>> {
     match &fact.what {
         What::Message(message) => Some(message),
         What::Join | What::Leave => None,
@@ -77,7 +81,7 @@ fn message(fact: &Fact) -> Option<&Message> {
 }
 
 /// Whether this is an edit of a message.
-fn is_edit(fact: &Fact) -> bool {
+fn is_edit(fact: &Fact<'_>) -> bool {
     message(fact).is_some_and(|message| message.is_edit)
 }
 
@@ -89,12 +93,12 @@ fn groups(mapped: &[Mapped], facts: &[OrgFact<'_>]) -> Vec<Group> {
     for &(org, fact) in facts {
         groups.entry((org, fact.chat.id)).or_insert(("observed", Vec::new())).1.push(fact);
     }
-    let group = |((org_id, tg_chat_id), (status, facts)): ((Uuid, i64), (&str, Vec<&Fact>))| {
+    let group = |((org_id, tg_chat_id), (status, facts)): ((Uuid, i64), (&str, Vec<&Fact<'_>>))| {
         let titled = facts.iter().filter(|fact| fact.chat.title.is_some()).max_by_key(|fact| fact.version);
         Group {
             org_id,
             tg_chat_id,
-            title: titled.and_then(|fact| fact.chat.title.clone()),
+            title: titled.and_then(|fact| owned(fact.chat.title.as_ref())),
             chat_type: titled.map(|fact| fact.chat.kind.name().to_owned()),
             status: status.to_owned(),
             last_event_at: facts.iter().map(|fact| fact.version.at).max(),
@@ -105,7 +109,8 @@ fn groups(mapped: &[Mapped], facts: &[OrgFact<'_>]) -> Vec<Group> {
 
 fn person(facts: &[OrgFact<'_>]) -> Participant {
     let (org_id, newest) = facts.iter().max_by_key(|(_, fact)| fact.version).expect("facts");
-    let Profile { username, first_name, last_name } = newest.user.profile.clone();
+    let Profile { username, first_name, last_name } = &newest.user.profile;
+    let [username, first_name, last_name] = [username, first_name, last_name].map(|name| owned(name.as_ref()));
     let names: Vec<_> = [&first_name, &last_name].into_iter().flatten().cloned().collect();
     let full_name = if names.is_empty() {
         username.clone().unwrap_or_else(|| format!("User {}", newest.user.id))
@@ -152,7 +157,8 @@ fn membership(facts: &[OrgFact<'_>]) -> Membership {
 
 fn happened(facts: &[OrgFact<'_>]) -> Activity {
     let (org_id, first) = facts[0];
-    let version = |fact: &Fact| if is_edit(fact) { (fact.version.at, fact.version.update_id) } else { (fact.date, 0) };
+    let version =
+        |fact: &Fact<'_>| if is_edit(fact) { (fact.version.at, fact.version.update_id) } else { (fact.date, 0) };
     let newest = facts.iter().max_by_key(|(_, fact)| version(fact)).and_then(|(_, fact)| message(fact));
     let content = newest.cloned().unwrap_or_default();
     let messages = || facts.iter().filter_map(|(_, fact)| message(fact));
@@ -169,7 +175,7 @@ fn happened(facts: &[OrgFact<'_>]) -> Activity {
         reply_to_message_id: messages().filter_map(|message| message.reply_to).max(),
         media_type: content.media.map(str::to_owned),
         has_media: content.media.is_some(),
-        message_text: content.text,
+        message_text: owned(content.text.as_ref()),
         chars_count: content.chars,
         links_count: content.links,
         mentions_count: content.mentions,
