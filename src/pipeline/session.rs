@@ -71,7 +71,7 @@ impl Outlet {
                     telegram_to_commit.observe(seconds((now - at * 1000).max(0)).floor());
                     receipts.push(receipt);
                 }
-                Settlement::Refuse(refused) => self.refuse(refused).await,
+                Settlement::Refuse(refused) => self.refuse(*refused).await,
             }
         }
         publish_to_commit.flush();

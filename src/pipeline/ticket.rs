@@ -77,7 +77,8 @@ pub(super) enum Settlement {
         /// When it happened, as Telegram says.
         at: Seconds,
     },
-    Refuse(Refused),
+    /// Seldom, and much longer.
+    Refuse(Box<Refused>),
 }
 
 impl Share {
@@ -121,7 +122,8 @@ impl Share {
                 Settlement::Ack { receipt, published_at: *published_at, at }
             }
             Some(refusal) => {
-                Settlement::Refuse(Refused { letter: opened.borrow_owner().clone(), refusal: *refusal, receipt })
+                let letter = opened.borrow_owner().clone();
+                Settlement::Refuse(Box::new(Refused { letter, refusal: *refusal, receipt }))
             }
         })
     }
