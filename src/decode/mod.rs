@@ -130,7 +130,8 @@ impl Event<'_> {
     }
 }
 
-/// Reads one body; `None` for an update that holds no fact. Texts are not copied but for those with escapes.
+/// Reads one body; `None` for an update that holds no fact. Only texts with escapes are copied, and all of a body that had to be
+/// repaired.
 ///
 /// # Errors
 ///
