@@ -7,7 +7,6 @@ use serde::{
     Deserialize, Deserializer,
     de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
-use serde_json::value::RawValue;
 
 use super::{Reason, Refusal};
 
@@ -65,6 +64,20 @@ impl<'a, T: Value<'a>> Field<T> {
 
 /// A type of JSON value that a fact is made of; each accepts one kind and takes the others as wrong.
 pub(super) trait Value<'a>: Sized {
+    fn from_bool(_value: bool) -> Field<Self> {
+        Field::Wrong
+    }
+
+    /// Of any length; `None` beyond 64 bits.
+    fn from_integer(_number: Integer) -> Field<Self> {
+        Field::Wrong
+    }
+
+    /// `None` where it matters whether digits alone stand there, and the parser does not tell.
+    fn from_float(_number: f64) -> Option<Field<Self>> {
+        Some(Field::Wrong)
+    }
+
     fn from_string(_text: Cow<'a, str>) -> Field<Self> {
         Field::Wrong
     }
@@ -107,20 +120,20 @@ impl<'a, T: Value<'a>> Visitor<'a> for Any<T> {
         Ok(Field::Null)
     }
 
-    fn visit_bool<E: Error>(self, _: bool) -> Result<Field<T>, E> {
-        Ok(Field::Wrong)
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Field<T>, E> {
+        Ok(T::from_bool(value))
     }
 
-    fn visit_i64<E: Error>(self, _: i64) -> Result<Field<T>, E> {
-        Ok(Field::Wrong)
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Field<T>, E> {
+        Ok(T::from_integer(Some(number)))
     }
 
-    fn visit_u64<E: Error>(self, _: u64) -> Result<Field<T>, E> {
-        Ok(Field::Wrong)
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Field<T>, E> {
+        Ok(T::from_integer(i64::try_from(number).ok()))
     }
 
-    fn visit_f64<E: Error>(self, _: f64) -> Result<Field<T>, E> {
-        Ok(Field::Wrong)
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Field<T>, E> {
+        T::from_float(number).ok_or_else(|| E::custom("an integer or a float"))
     }
 
     fn visit_borrowed_str<E: Error>(self, text: &'a str) -> Result<Field<T>, E> {
@@ -146,15 +159,17 @@ impl<'a> Value<'a> for Cow<'a, str> {
     }
 }
 
+/// An object, filled where it stands.
+pub(super) trait Object<'a>: Default {
+    fn fill<A: MapAccess<'a>>(&mut self, map: A) -> Result<(), A::Error>;
+}
+
 /// Large objects, of which most are missing, are moved as a pointer: half a kilobyte each otherwise, several times.
-impl<'a, T: Value<'a>> Value<'a> for Box<T> {
-    fn from_object<A: MapAccess<'a>>(object: A) -> Result<Field<Self>, A::Error> {
-        Ok(match T::from_object(object)? {
-            Field::Is(value) => Field::Is(Self::new(value)),
-            Field::Missing => Field::Missing,
-            Field::Null => Field::Null,
-            Field::Wrong => Field::Wrong,
-        })
+impl<'a, T: Object<'a>> Value<'a> for Box<T> {
+    fn from_object<A: MapAccess<'a>>(map: A) -> Result<Field<Self>, A::Error> {
+        let mut object = Self::default();
+        object.fill(map)?;
+        Ok(Field::Is(object))
     }
 }
 
@@ -172,56 +187,30 @@ impl<'a> Value<'a> for Given {
 pub(super) type Integer = Option<i64>;
 
 impl<'a> Value<'a> for Integer {
-    // From the digits: a float type would not tell 1 from 1.0, nor keep 2^53 + 1.
-    fn read<D: Deserializer<'a>>(deserializer: D) -> Result<Field<Self>, D::Error> {
-        let text = <&RawValue>::deserialize(deserializer)?.get();
-        Ok(match text.as_bytes() {
-            b"null" => Field::Null,
-            [b'-' | b'0'..=b'9', rest @ ..] if rest.iter().all(u8::is_ascii_digit) => Field::Is(text.parse().ok()),
-            _ => Field::Wrong,
-        })
+    fn from_integer(number: Self) -> Field<Self> {
+        Field::Is(number)
+    }
+
+    // The parser reads -0 and integers beyond 64 bits as floats too.
+    fn from_float(number: f64) -> Option<Field<Self>> {
+        (!may_be_integer(number)).then_some(Field::Wrong)
     }
 }
 
+/// Whether digits alone may stand where the parser found this float.
+pub(super) fn may_be_integer(number: f64) -> bool {
+    number.abs() >= 9_223_372_036_854_775_808.0 || number == 0.0 && number.is_sign_negative()
+}
+
 impl<'a> Value<'a> for bool {
-    fn read<D: Deserializer<'a>>(deserializer: D) -> Result<Field<Self>, D::Error> {
-        Ok(match <&RawValue>::deserialize(deserializer)?.get() {
-            "null" => Field::Null,
-            "true" => Field::Is(true),
-            "false" => Field::Is(false),
-            _ => Field::Wrong,
-        })
+    fn from_bool(value: Self) -> Field<Self> {
+        Field::Is(value)
     }
 }
 
 /// The next element of an array, read as leniently as a member.
 pub(super) fn next_element<'a, T: Value<'a>, A: SeqAccess<'a>>(array: &mut A) -> Result<Option<Field<T>>, A::Error> {
     array.next_element_seed(Seed(PhantomData))
-}
-
-/// An object's key, borrowed where it holds no escape.
-pub(super) struct Key<'a>(pub(super) Cow<'a, str>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct KeyVisitor;
-        impl<'de> Visitor<'de> for KeyVisitor {
-            type Value = Key<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a key")
-            }
-
-            fn visit_borrowed_str<E: Error>(self, key: &'de str) -> Result<Key<'de>, E> {
-                Ok(Key(Cow::Borrowed(key)))
-            }
-
-            fn visit_str<E: Error>(self, key: &str) -> Result<Key<'de>, E> {
-                Ok(Key(Cow::Owned(key.to_owned())))
-            }
-        }
-        deserializer.deserialize_str(KeyVisitor)
-    }
 }
 
 /// Declares a JSON object of which only the named members are read, in any order; the others are
@@ -238,16 +227,52 @@ macro_rules! object {
             pub(super) _life: std::marker::PhantomData<&$life ()>,
         }
 
-        impl<$life> $crate::decode::field::Value<$life> for $name<$life> {
-            fn from_object<A: serde::de::MapAccess<$life>>(mut map: A) -> Result<$crate::decode::field::Field<Self>, A::Error> {
-                let mut this = Self::default();
-                while let Some($crate::decode::field::Key(key)) = map.next_key()? {
-                    match key.as_ref() {
-                        $($key => this.$field.read(&mut map)?,)*
-                        _ => { map.next_value::<serde::de::IgnoredAny>()?; }
+        impl<$life> $crate::decode::field::Object<$life> for $name<$life> {
+            fn fill<A: serde::de::MapAccess<$life>>(&mut self, mut map: A) -> Result<(), A::Error> {
+                #[expect(non_camel_case_types, reason = "named as the members")]
+                enum Key {
+                    $($field,)*
+                    Other,
+                }
+
+                impl<'de> serde::Deserialize<'de> for Key {
+                    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                        deserializer.deserialize_identifier(KeyVisitor)
                     }
                 }
-                Ok($crate::decode::field::Field::Is(this))
+
+                struct KeyVisitor;
+
+                impl serde::de::Visitor<'_> for KeyVisitor {
+                    type Value = Key;
+
+                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        f.write_str("a key")
+                    }
+
+                    fn visit_str<E: serde::de::Error>(self, key: &str) -> Result<Key, E> {
+                        Ok(match key {
+                            $($key => Key::$field,)*
+                            _ => Key::Other,
+                        })
+                    }
+                }
+
+                while let Some(key) = map.next_key()? {
+                    match key {
+                        $(Key::$field => self.$field.read(&mut map)?,)*
+                        Key::Other => { map.next_value::<serde::de::IgnoredAny>()?; }
+                    }
+                }
+                Ok(())
+            }
+        }
+
+        impl<$life> $crate::decode::field::Value<$life> for $name<$life> {
+            fn from_object<A: serde::de::MapAccess<$life>>(map: A) -> Result<$crate::decode::field::Field<Self>, A::Error> {
+                let mut object = Self::default();
+                $crate::decode::field::Object::fill(&mut object, map)?;
+                Ok($crate::decode::field::Field::Is(object))
             }
         }
     };

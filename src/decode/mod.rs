@@ -151,8 +151,8 @@ fn parse<'a>(text: &'a str, limits: &Limits, now: Seconds) -> Result<Option<Even
     let malformed = |error: serde_json::Error| malformed(error.to_string());
     match envelope::parse(text) {
         Ok(envelope) => event(envelope?, limits, now),
-        // The readers of fields take every value but a number that the parser cannot hold. That is JSON
-        // all the same, and perhaps stands where nobody looks.
+        // The readers of fields take every value but a number that the parser cannot hold, or that it may have made a
+        // float. That is JSON all the same, and perhaps stands where nobody looks.
         Err(_) if serde_json::from_str::<IgnoredAny>(text).is_ok() => {
             let tamed = tame_numbers(text);
             let envelope = envelope::parse(&tamed).map_err(malformed)?;

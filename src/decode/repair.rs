@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use memchr::{memchr, memchr2, memchr2_iter};
 
-use super::{Reason, Refusal};
+use super::{Reason, Refusal, field::may_be_integer};
 
 const MAX_DEPTH: usize = 64;
 const REPLACEMENT: &[u8; 6] = br"\ufffd";
@@ -62,29 +62,35 @@ fn check_depth(body: &[u8]) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The text with stand-ins for numbers that no 64-bit float holds: floats become another float, integers
-/// another integer beyond 64 bits, and nothing that is looked at can tell. For texts that are JSON.
+/// The text with stand-ins for numbers that the parser cannot hold, or takes for floats though they are integers: floats
+/// become another float, integers another one beyond 63 bits, and nothing that is looked at can tell. For texts that are JSON.
 pub(super) fn tame_numbers(text: &str) -> String {
     let is_part = |byte: &u8| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E');
     let body = text.as_bytes();
     let mut tamed = String::with_capacity(text.len());
     let mut at = 0;
     while at < body.len() {
-        let end = match body[at] {
-            b'"' => string_end(body, at + 1),
-            b'-' | b'0'..=b'9' => at + body[at..].iter().take_while(|byte| is_part(byte)).count(),
-            _ => at + text[at..].chars().next().map_or(1, char::len_utf8),
+        let (end, is_number) = match body[at] {
+            b'"' => (string_end(body, at + 1), false),
+            b'-' | b'0'..=b'9' => (at + body[at..].iter().take_while(|byte| is_part(byte)).count(), true),
+            _ => (at + text[at..].chars().next().map_or(1, char::len_utf8), false),
         };
         let token = &text[at..end];
-        let is_beyond = body[at] != b'"' && token.parse::<f64>().is_ok_and(f64::is_infinite);
-        tamed += match (is_beyond, token.contains(['.', 'e', 'E'])) {
-            (false, _) => token,
-            (true, true) => "0.5",
-            (true, false) => "99999999999999999999",
-        };
+        tamed += if is_number { tame(token) } else { token };
         at = end;
     }
     tamed
+}
+
+fn tame(number: &str) -> &str {
+    if number.contains(['.', 'e', 'E']) {
+        return if number.parse().is_ok_and(may_be_integer) { "0.5" } else { number };
+    }
+    match number.parse::<i64>() {
+        Ok(0) => "0",
+        Ok(_) => number,
+        Err(_) => "18446744073709551615",
+    }
 }
 
 /// The position after the string that is open at `at`.
@@ -161,10 +167,15 @@ mod tests {
     }
 
     #[test]
-    fn only_numbers_beyond_floats_are_tamed() {
-        let tamed =
-            tame_numbers(&format!(r#"{{"1e999\"é":[1e999,-1E+400,1.5,-0,true,"1e999",1{}]}}"#, "0".repeat(400)));
-        assert_eq!(tamed, r#"{"1e999\"é":[0.5,0.5,1.5,-0,true,"1e999",99999999999999999999]}"#);
+    fn only_numbers_that_the_parser_changes_are_tamed() {
+        let tamed = tame_numbers(&format!(
+            r#"{{"1e999\"é":[1e999,-1E+400,1e19,-0.0,1.5,-0,-1,true,"1e999",{},{},1{}]}}"#,
+            i64::MIN,
+            i64::MAX,
+            "0".repeat(400)
+        ));
+        let expected = r#"{"1e999\"é":[0.5,0.5,0.5,0.5,1.5,0,-1,true,"1e999",-9223372036854775808,9223372036854775807,18446744073709551615]}"#;
+        assert_eq!(tamed, expected);
     }
 
     proptest! {

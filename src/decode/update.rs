@@ -56,7 +56,7 @@ struct Written<'a> {
 }
 
 impl<'a> Content<'a> {
-    fn told(self, is_edit: bool) -> Result<Option<Told<'a>>, Refusal> {
+    fn told(self: Box<Self>, is_edit: bool) -> Result<Option<Told<'a>>, Refusal> {
         let content = self.content();
         let place = self.chat.required("chat")?;
         let Some((kind, place)) = place.counted()? else { return Ok(None) };
@@ -134,7 +134,7 @@ impl<'a> Content<'a> {
 }
 
 impl<'a> ChatMember<'a> {
-    fn told(self) -> Result<Option<Told<'a>>, Refusal> {
+    fn told(self: Box<Self>) -> Result<Option<Told<'a>>, Refusal> {
         let Some((kind, place)) = self.chat.required("chat")?.counted()? else { return Ok(None) };
         let (_, was_present) = self.old.required("old_chat_member")?.presence("old_chat_member")?;
         let (user, is_present) = self.new.required("new_chat_member")?.presence("new_chat_member")?;
@@ -166,13 +166,15 @@ impl<'a> Told<'a> {
         };
         let chat = Chat { id: chat_id, kind, title };
         let version = Version { at, update_id };
-        let fact = |((id, profile), (chat, what))| {
+        let count = self.people.len();
+        // Collected, it would have room for more, and most have only one.
+        let mut facts = Vec::with_capacity(count);
+        // Moved to the last one.
+        for ((id, profile), (chat, what)) in self.people.into_iter().zip(iter::repeat_n((chat, what), count)) {
             let user = User { id: positive_id(id, "user.id")?, profile };
-            Ok(Fact { chat, user, version, date, source_id, what })
-        };
-        // Moved to the last one, and most have only that.
-        let shared = iter::repeat_n((chat, what), self.people.len());
-        self.people.into_iter().zip(shared).map(fact).collect()
+            facts.push(Fact { chat, user, version, date, source_id, what });
+        }
+        Ok(facts)
     }
 }
 
@@ -196,7 +198,13 @@ impl<'a> Written<'a> {
 
 /// In code units: one for each character, and one more for each that takes four bytes here and a surrogate pair there.
 fn utf16_length(text: &str) -> usize {
-    text.bytes().map(|byte| usize::from(byte & 0xc0 != 0x80) + usize::from(byte >= 0xf0)).sum()
+    /// Of so many bytes the code units fit one.
+    const MOST: usize = 255 / 2;
+    let add = |units: u8, byte: &u8| {
+        // Never wraps, and unlike a checked sum many at once are added.
+        units.wrapping_add(u8::from(byte & 0xc0 != 0x80)).wrapping_add(u8::from(*byte >= 0xf0))
+    };
+    text.as_bytes().chunks(MOST).map(|bytes| usize::from(bytes.iter().fold(0, add))).sum()
 }
 
 fn positive_id(id: Integer, path: &str) -> Result<i64, Refusal> {
