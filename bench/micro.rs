@@ -96,7 +96,7 @@ fn facts(events: u64, orgs: usize) -> Vec<(Uuid, Fact<'static>)> {
     let events = bodies.filter_map(|body| decode(body, &limits(), UNTIL).expect("a good event"));
     let facts = |event: Event<'_>| {
         let Event { org, facts } = event.into_owned();
-        facts.into_iter().map(move |fact| (org.unwrap_or(ORG), fact))
+        facts.into_vec().into_iter().map(move |fact| (org.unwrap_or(ORG), fact))
     };
     events.flat_map(facts).collect()
 }

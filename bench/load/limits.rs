@@ -20,7 +20,7 @@ use rollcall::{
     batch::{Batcher, Transaction},
     broker::{self, Publisher, Topology},
     clock,
-    decode::{Fact, Limits, decode},
+    decode::{Fact, Few, Limits, decode},
     pipeline,
     settings::{Settings, Sources},
 };
@@ -34,7 +34,7 @@ pub const READY: &str = "ready ";
 pub const DONE: &str = "done ";
 
 /// An organization, the facts of an event, and the length of its body.
-type Event = (Uuid, Vec<Fact<'static>>, usize);
+type Event = (Uuid, Few<Fact<'static>>, usize);
 
 pub async fn run(limit: &Limit) -> anyhow::Result<()> {
     match limit {
@@ -179,7 +179,7 @@ async fn apply_all(settings: &Settings, partitions: &HashMap<Uuid, usize>, event
 
 /// What was not written yet.
 struct Backlog {
-    batcher: Batcher<Vec<Fact<'static>>>,
+    batcher: Batcher<Few<Fact<'static>>>,
     /// Of each partition.
     queues: Vec<VecDeque<Event>>,
     /// How many more events of each a worker would get from the broker now.
@@ -189,7 +189,7 @@ struct Backlog {
 }
 
 impl Backlog {
-    fn take(&mut self) -> Option<Transaction<Vec<Fact<'static>>>> {
+    fn take(&mut self) -> Option<Transaction<Few<Fact<'static>>>> {
         for (partition, (queue, room)) in self.queues.iter_mut().zip(&mut self.room).enumerate() {
             let count = queue.len().min(*room);
             *room -= count;

@@ -186,7 +186,7 @@ impl<'a> Value<'a> for Given {
 /// An integer of any length; `None` beyond 64 bits, which is out of every range.
 pub(super) type Integer = Option<i64>;
 
-impl<'a> Value<'a> for Integer {
+impl Value<'_> for Integer {
     fn from_integer(number: Self) -> Field<Self> {
         Field::Is(number)
     }
@@ -202,7 +202,7 @@ pub(super) fn may_be_integer(number: f64) -> bool {
     number.abs() >= 9_223_372_036_854_775_808.0 || number == 0.0 && number.is_sign_negative()
 }
 
-impl<'a> Value<'a> for bool {
+impl Value<'_> for bool {
     fn from_bool(value: Self) -> Field<Self> {
         Field::Is(value)
     }

@@ -5,6 +5,7 @@
 
 mod envelope;
 mod fact;
+mod few;
 mod field;
 mod refusal;
 mod repair;
@@ -19,6 +20,7 @@ use uuid::Uuid;
 use envelope::Envelope;
 pub use envelope::org_of;
 pub use fact::{Chat, ChatKind, Fact, Message, Profile, User, Version, What};
+pub use few::Few;
 pub use refusal::{Culprit, Reason, Refusal};
 use repair::{malformed, repair, tame_numbers};
 
@@ -91,14 +93,14 @@ pub struct Event<'a> {
     /// organization that has the chat.
     pub org: Option<Uuid>,
     /// At least one, all of the same chat.
-    pub facts: Vec<Fact<'a>>,
+    pub facts: Few<Fact<'a>>,
 }
 
 impl Event<'_> {
     /// Independent of the body that it was read from.
     #[must_use]
     pub fn into_owned(self) -> Event<'static> {
-        Event { org: self.org, facts: self.facts.into_iter().map(Fact::into_owned).collect() }
+        Event { org: self.org, facts: self.facts.map(Fact::into_owned) }
     }
 
     /// The chat that the event happened in.
@@ -163,6 +165,6 @@ fn parse<'a>(text: &'a str, limits: &Limits, now: Seconds) -> Result<Option<Even
 }
 
 fn event<'a>(envelope: Envelope<'a>, limits: &Limits, now: Seconds) -> Result<Option<Event<'a>>, Refusal> {
-    let facts = update::facts(envelope.update, limits, now)?;
-    Ok((!facts.is_empty()).then_some(Event { org: envelope.org, facts }))
+    let Envelope { org, update } = envelope;
+    Ok(update::facts(update, limits, now)?.map(|facts| Event { org, facts }))
 }

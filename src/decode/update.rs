@@ -3,7 +3,7 @@
 use std::{borrow::Cow, iter};
 
 use super::{
-    Chat, ChatKind, Fact, Limits, MAX_ID, Message, Profile, Reason, Refusal, Seconds, User, Version, What,
+    Chat, ChatKind, Fact, Few, Limits, MAX_ID, Message, Profile, Reason, Refusal, Seconds, User, Version, What,
     field::Integer,
     shape::{ChatMember, Content, Entities, Members, Update, title},
 };
@@ -13,7 +13,7 @@ const EARLIEST: Seconds = 1_356_998_400;
 
 /// The facts of an update, none if it holds none. First comes what decides whether there is a fact at
 /// all, then the types of what the facts need, then the ranges.
-pub(super) fn facts<'a>(update: Update<'a>, limits: &Limits, now: Seconds) -> Result<Vec<Fact<'a>>, Refusal> {
+pub(super) fn facts<'a>(update: Update<'a>, limits: &Limits, now: Seconds) -> Result<Option<Few<Fact<'a>>>, Refusal> {
     let update_id = update.update_id.required("update_id")?;
     let found = if update.message.is_given() {
         update.message.required("message")?.told(false)?
@@ -24,12 +24,12 @@ pub(super) fn facts<'a>(update: Update<'a>, limits: &Limits, now: Seconds) -> Re
     } else {
         None
     };
-    found.map_or(Ok(Vec::new()), |found| found.judge(update_id, limits, now))
+    found.map(|found| found.judge(update_id, limits, now)).transpose()
 }
 
 /// What an update was found to tell, its types checked and its ranges not yet.
 struct Told<'a> {
-    people: Vec<(Integer, Profile<'a>)>,
+    people: Few<(Integer, Profile<'a>)>,
     chat: (Integer, ChatKind, Option<Cow<'a, str>>),
     date: Integer,
     edit_date: Option<Integer>,
@@ -63,12 +63,11 @@ impl<'a> Content<'a> {
 
         let members = if is_edit { None } else { self.new_chat_members.optional("new_chat_members")? };
         let (people, what) = if let Some(members) = members.filter(Members::is_some) {
-            (members.people()?, Some(Happened::Join))
+            (Few::Many(members.people()?), Some(Happened::Join))
         } else if !is_edit && self.left_chat_member.is_given() {
-            let left = self.left_chat_member.required("left_chat_member")?.counted()?;
-            (Vec::from_iter(left), Some(Happened::Leave))
+            (alone(self.left_chat_member.required("left_chat_member")?.counted()?), Some(Happened::Leave))
         } else if content.is_some() && self.from.is_given() {
-            (Vec::from_iter(self.from.required("from")?.counted()?), None)
+            (alone(self.from.required("from")?.counted()?), None)
         } else {
             return Ok(None);
         };
@@ -145,12 +144,17 @@ impl<'a> ChatMember<'a> {
         let chat = (place.id.required("chat.id")?, kind, title(place.title)?);
         let date = self.date.required("date")?;
         let what = if is_present { Happened::Join } else { Happened::Leave };
-        Ok(Some(Told { people: vec![person], chat, date, edit_date: None, message_id: None, what }))
+        Ok(Some(Told { people: Few::One(person), chat, date, edit_date: None, message_id: None, what }))
     }
 }
 
+/// The one person who counts, if there is one.
+fn alone<T>(person: Option<T>) -> Few<T> {
+    person.map_or(Few::Many(Vec::new()), Few::One)
+}
+
 impl<'a> Told<'a> {
-    fn judge(self, update_id: Integer, limits: &Limits, now: Seconds) -> Result<Vec<Fact<'a>>, Refusal> {
+    fn judge(self, update_id: Integer, limits: &Limits, now: Seconds) -> Result<Few<Fact<'a>>, Refusal> {
         let update_id = positive_id(update_id, "update_id")?;
         let source_id = self.message_id.map_or(Ok(-update_id), |id| positive_id(id, "message_id"))?;
         let (chat_id, kind, title) = self.chat;
@@ -166,15 +170,17 @@ impl<'a> Told<'a> {
         };
         let chat = Chat { id: chat_id, kind, title };
         let version = Version { at, update_id };
-        let count = self.people.len();
-        // Collected, it would have room for more, and most have only one.
-        let mut facts = Vec::with_capacity(count);
-        // Moved to the last one.
-        for ((id, profile), (chat, what)) in self.people.into_iter().zip(iter::repeat_n((chat, what), count)) {
+        let fact = |((id, profile), (chat, what))| {
             let user = User { id: positive_id(id, "user.id")?, profile };
-            facts.push(Fact { chat, user, version, date, source_id, what });
-        }
-        Ok(facts)
+            Ok(Fact { chat, user, version, date, source_id, what })
+        };
+        Ok(match self.people {
+            Few::One(person) => Few::One(fact((person, (chat, what)))?),
+            Few::Many(people) => {
+                let shared = iter::repeat_n((chat, what), people.len());
+                Few::Many(people.into_iter().zip(shared).map(fact).collect::<Result<_, Refusal>>()?)
+            }
+        })
     }
 }
 

@@ -53,7 +53,7 @@ impl Queue {
         if state.exits == 0 {
             return;
         }
-        let (partition, bytes) = (share.partition, share.body_bytes);
+        let (partition, bytes) = (share.partition(), share.body_bytes());
         state.batcher.push(partition, org, share, bytes);
         // While more gathers, the first one alone wakes a writer, to tell it until when.
         if state.idle > 0 && (state.batcher.waiting() == 1 || !state.batcher.gathers(Instant::now())) {

@@ -41,8 +41,7 @@ pub(super) async fn route(
         for decoded in waiting.drain(..) {
             let chat = decoded.opened.event().chat_id();
             let Some(orgs) = orgs.get(&chat) else {
-                let Decoded { opened, mut receipt, .. } = decoded;
-                receipt.kind = opened.event().kind();
+                let Decoded { opened, receipt, .. } = decoded;
                 let refusal = Refusal::unmapped_chat(chat);
                 outlet.refuse(Refused { letter: opened.into_owner(), refusal, receipt }).await;
                 continue;

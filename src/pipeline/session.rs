@@ -342,18 +342,15 @@ impl Session<'_> {
     }
 
     async fn decode(&mut self, taken: Taken) -> anyhow::Result<()> {
-        let Taken { letter, receipt, published_at } = taken;
+        let Taken { letter, mut receipt, published_at } = taken;
         sabotage::look_at(&letter.body);
         match Opened::read(letter, &self.limits, clock::now()) {
             Ok(opened) => {
                 let org = opened.event().org;
+                receipt.kind = opened.event().kind();
                 let decoded = Decoded { opened, receipt, published_at };
                 match org {
-                    Some(org) => {
-                        for share in Share::split(decoded, 1) {
-                            self.entry.push(org, share);
-                        }
-                    }
+                    Some(org) => self.entry.push(org, Share::whole(decoded)),
                     // Closed only when the session is over.
                     None => drop(self.bare.send(decoded).await),
                 }

@@ -46,24 +46,27 @@ pub(super) struct Decoded {
 #[derive(Debug)]
 #[must_use = "a share that is dropped leaves its delivery unsettled"]
 pub(super) struct Share {
-    shared: Arc<Shared>,
-    pub(super) partition: usize,
-    pub(super) body_bytes: usize,
+    part: Part,
     /// Tries that failed for an unknown reason.
     pub(super) attempts: u32,
 }
 
+/// Most deliveries have one organization, and are its own.
+#[derive(Debug)]
+enum Part {
+    Whole(Decoded),
+    Shared(Arc<Shared>),
+}
+
 #[derive(Debug)]
 struct Shared {
-    opened: Opened,
-    published_at: Option<Milliseconds>,
+    decoded: Decoded,
     ticket: Mutex<Ticket>,
 }
 
 #[derive(Debug)]
 struct Ticket {
     open_shares: usize,
-    receipt: Option<Receipt>,
     /// Seldom there, and longer than all else.
     refusal: Option<Box<Refusal>>,
 }
@@ -81,19 +84,48 @@ pub(super) enum Settlement {
     Refuse(Box<Refused>),
 }
 
+impl Decoded {
+    fn end(self, refusal: Option<Box<Refusal>>) -> Settlement {
+        let Self { opened, receipt, published_at } = self;
+        match refusal {
+            None => Settlement::Ack { receipt, published_at, at: opened.event().facts[0].version.at },
+            Some(refusal) => {
+                Settlement::Refuse(Box::new(Refused { letter: opened.into_owner(), refusal: *refusal, receipt }))
+            }
+        }
+    }
+}
+
 impl Share {
-    /// As many shares of an event as it has organizations, at least one.
+    /// The only share of a delivery.
+    pub(super) const fn whole(decoded: Decoded) -> Self {
+        Self { part: Part::Whole(decoded), attempts: 0 }
+    }
+
+    /// As many shares of a delivery as its event has organizations, at least one.
     pub(super) fn split(decoded: Decoded, count: usize) -> impl Iterator<Item = Self> {
-        let Decoded { opened, mut receipt, published_at } = decoded;
-        receipt.kind = opened.event().kind();
-        let (partition, body_bytes) = (receipt.partition, opened.borrow_owner().body.len());
-        let ticket = Mutex::new(Ticket { open_shares: count, receipt: Some(receipt), refusal: None });
-        let shared = Arc::new(Shared { opened, published_at, ticket });
-        std::iter::repeat_n(shared, count).map(move |shared| Self { shared, partition, body_bytes, attempts: 0 })
+        let ticket = Mutex::new(Ticket { open_shares: count, refusal: None });
+        let shared = Arc::new(Shared { decoded, ticket });
+        std::iter::repeat_n(shared, count).map(|shared| Self { part: Part::Shared(shared), attempts: 0 })
+    }
+
+    fn decoded(&self) -> &Decoded {
+        match &self.part {
+            Part::Whole(decoded) => decoded,
+            Part::Shared(shared) => &shared.decoded,
+        }
     }
 
     pub(super) fn event(&self) -> &Event<'_> {
-        self.shared.opened.event()
+        self.decoded().opened.event()
+    }
+
+    pub(super) fn partition(&self) -> usize {
+        self.decoded().receipt.partition
+    }
+
+    pub(super) fn body_bytes(&self) -> usize {
+        self.decoded().opened.borrow_owner().body.len()
     }
 
     /// The rows are committed. Returns how the delivery ends if this was its last share.
@@ -108,36 +140,39 @@ impl Share {
     }
 
     fn close(self, refusal: Option<Box<Refusal>>) -> Option<Settlement> {
-        let Shared { opened, published_at, ticket } = &*self.shared;
-        let mut ticket = ticket.lock().unwrap_or_else(PoisonError::into_inner);
-        ticket.open_shares -= 1;
-        ticket.refusal = ticket.refusal.take().or(refusal);
-        if ticket.open_shares > 0 {
-            return None;
+        let shared = match self.part {
+            Part::Whole(decoded) => return Some(decoded.end(refusal)),
+            Part::Shared(shared) => shared,
+        };
+        {
+            let mut ticket = shared.ticket.lock().unwrap_or_else(PoisonError::into_inner);
+            ticket.open_shares -= 1;
+            ticket.refusal = ticket.refusal.take().or(refusal);
         }
-        let receipt = ticket.receipt.take()?;
-        Some(match ticket.refusal.take() {
-            None => {
-                let at = opened.event().facts.iter().map(|fact| fact.version.at).max().unwrap_or_default();
-                Settlement::Ack { receipt, published_at: *published_at, at }
-            }
-            Some(refusal) => {
-                let letter = opened.borrow_owner().clone();
-                Settlement::Refuse(Box::new(Refused { letter, refusal: *refusal, receipt }))
-            }
-        })
+        // Whoever holds it last gets it, and ends it unless a share was dropped.
+        let Shared { decoded, ticket } = Arc::into_inner(shared)?;
+        let Ticket { open_shares, refusal } = ticket.into_inner().unwrap_or_else(PoisonError::into_inner);
+        (open_shares == 0).then(|| decoded.end(refusal))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{decode::Reason, metrics::Metrics, settle::Ledger};
+    use crate::{
+        decode::{Chat, ChatKind, Fact, Few, Profile, Reason, User, Version, What},
+        metrics::Metrics,
+        settle::Ledger,
+    };
 
     fn shares(count: usize) -> Vec<Share> {
         let letter = Letter { body: b"body".to_vec(), routing_key: "key".into() };
         let receipt = Ledger::new(1, 1, Metrics::new().in_flight).enter(0, 1).unwrap();
-        let opened = Opened::new(letter, |_| Event { org: None, facts: Vec::new() });
+        let profile = Profile::default();
+        let chat = Chat { id: -1, kind: ChatKind::Group, title: None };
+        let version = Version { at: 7, update_id: 1 };
+        let fact = Fact { chat, user: User { id: 1, profile }, version, date: 7, source_id: 1, what: What::Join };
+        let opened = Opened::new(letter, |_| Event { org: None, facts: Few::One(fact) });
         Share::split(Decoded { opened, receipt, published_at: None }, count).collect()
     }
 
@@ -146,7 +181,19 @@ mod tests {
         let mut shares = shares(3);
         assert!(shares.pop().unwrap().applied().is_none());
         assert!(shares.pop().unwrap().applied().is_none());
-        assert!(matches!(shares.pop().unwrap().applied(), Some(Settlement::Ack { .. })));
+        assert!(matches!(shares.pop().unwrap().applied(), Some(Settlement::Ack { at: 7, .. })));
+    }
+
+    #[test]
+    fn a_share_that_is_dropped_leaves_its_delivery_unsettled() {
+        for dropped in 0..3 {
+            let mut shares = shares(3);
+            drop(shares.remove(dropped));
+            assert!(shares.into_iter().all(|share| share.applied().is_none()), "{dropped}");
+        }
+        let mut shares = shares(2);
+        assert!(shares.remove(0).applied().is_none());
+        drop(shares);
     }
 
     #[test]

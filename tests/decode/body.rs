@@ -196,7 +196,7 @@ pub fn event(body: &[u8]) -> Event<'static> {
 
 #[track_caller]
 pub fn only_fact(body: &[u8]) -> Fact<'static> {
-    let mut facts = event(body).facts;
+    let mut facts = event(body).facts.into_vec();
     assert_eq!(facts.len(), 1, "{}", shown(body));
     facts.remove(0)
 }

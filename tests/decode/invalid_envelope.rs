@@ -5,8 +5,23 @@ use serde_json::json;
 use crate::body::{Body, MAX_ID, ORG, assert_all};
 
 /// What is no integer.
-const NO_INTEGERS: [&str; 12] =
-    ["1.0", "1e3", "-1.5", "1E400", "0.0", "true", "false", "\"1\"", "\"\"", "[]", "{}", "[1]"];
+const NO_INTEGERS: [&str; 15] = [
+    "1.0",
+    "1e3",
+    "-1.5",
+    "1E400",
+    "1e19",
+    "-9223372036854775809.5",
+    "0.0",
+    "-0.0",
+    "true",
+    "false",
+    "\"1\"",
+    "\"\"",
+    "[]",
+    "{}",
+    "[1]",
+];
 const NO_STRINGS: [&str; 9] = ["5", "0", "1.5", "true", "false", "[]", "{}", "[\"a\"]", "1e999"];
 const NO_FLAGS: [&str; 7] = ["0", "1", "\"true\"", "\"no\"", "\"\"", "[]", "{}"];
 const NO_OBJECTS: [&str; 8] = ["5", "0", "\"x\"", "\"\"", "true", "false", "[]", "[{}]"];

@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 
-use rollcall::decode::{Chat, ChatKind, Event, Fact, Limits, Message, Profile, User, Version, What, decode, org_of};
+use rollcall::decode::{
+    Chat, ChatKind, Event, Fact, Few, Limits, Message, Profile, User, Version, What, decode, org_of,
+};
 use serde_json::Value;
 
 use crate::body::{Body, DATE, MAX_BODY_BYTES, NOW, ORG, event, limits, message, only_fact};
@@ -186,7 +188,7 @@ fn message_arrives_whole() {
     };
     let event = event(&body.bytes());
     assert_eq!(event.chat_id(), -1_001_234_567_890);
-    assert_eq!(event, Event { org: ORG.parse().ok(), facts: vec![fact] });
+    assert_eq!(event, Event { org: ORG.parse().ok(), facts: Few::One(fact) });
 }
 
 #[test]
