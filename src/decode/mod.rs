@@ -151,17 +151,15 @@ pub fn decode<'a>(body: &'a [u8], limits: &Limits, now: Seconds) -> Result<Optio
 
 fn parse<'a>(text: &'a str, limits: &Limits, now: Seconds) -> Result<Option<Event<'a>>, Refusal> {
     let malformed = |error: serde_json::Error| malformed(error.to_string());
-    match envelope::parse(text) {
-        Ok(envelope) => event(envelope?, limits, now),
-        // The readers of fields take every value but a number that the parser cannot hold, or that it may have made a
-        // float. That is JSON all the same, and perhaps stands where nobody looks.
-        Err(_) if serde_json::from_str::<IgnoredAny>(text).is_ok() => {
-            let tamed = tame_numbers(text);
-            let envelope = envelope::parse(&tamed).map_err(malformed)?;
-            Ok(event(envelope?, limits, now)?.map(Event::into_owned))
-        }
-        Err(error) => Err(malformed(error)),
+    if let Ok(envelope) = envelope::parse(text) {
+        return event(envelope?, limits, now);
     }
+    // The readers of fields take every value but a number that the parser cannot hold, or that it may have made a
+    // float. That is JSON all the same, and perhaps stands where nobody looks; what is no JSON tells why itself.
+    serde_json::from_str::<IgnoredAny>(text).map_err(malformed)?;
+    let tamed = tame_numbers(text);
+    let envelope = envelope::parse(&tamed).map_err(malformed)?;
+    Ok(event(envelope?, limits, now)?.map(Event::into_owned))
 }
 
 fn event<'a>(envelope: Envelope<'a>, limits: &Limits, now: Seconds) -> Result<Option<Event<'a>>, Refusal> {

@@ -1,8 +1,8 @@
 //! `too_large` and `malformed_json`: what is refused before any field is looked at.
 
-use rollcall::decode::Limits;
+use rollcall::decode::{Limits, Reason, decode};
 
-use crate::body::{Body, MAX_BODY_BYTES, NOW, assert_all, limits, verdict, verdict_under};
+use crate::body::{Body, MAX_BODY_BYTES, NOW, ORG, assert_all, limits, verdict, verdict_under};
 
 fn padded(len: usize) -> Vec<u8> {
     let mut body = Body::message().bytes();
@@ -338,4 +338,14 @@ fn sixty_four_levels_are_accepted() {
 #[test]
 fn whitespace_of_json_is_accepted_around_a_body() {
     assert_all("facts: 1", &[around(b" \t\r\n", b"\r\n\t "), around(b"", b"\n")]);
+}
+
+#[test]
+fn a_number_before_the_error_does_not_hide_it() {
+    for number in ["-0", "99999999999999999999", "1e999"] {
+        let body = format!(r#"{{"org_id":"{ORG}","update":{{"update_id":{number},"message":}}}}"#);
+        let refusal = decode(body.as_bytes(), &limits(), NOW).unwrap_err();
+        assert_eq!(refusal.reason, Reason::MalformedJson);
+        assert!(refusal.detail.starts_with("expected value"), "{number}: {}", refusal.detail);
+    }
 }
