@@ -72,12 +72,17 @@ struct Archivist {
 
 impl Archivist {
     async fn session(&mut self, stop: &CancellationToken) -> anyhow::Result<()> {
-        let broker = &self.settings.broker;
-        let connected = Connected::new(broker, "rollcall archive", self.frames).await?;
-        let mut intake = Intake::open_dead(connected, broker, PREFETCH).await?;
+        let Some(opened) = stop.run_until_cancelled(self.open()).await else { return Ok(()) };
+        let mut intake = opened?;
         let outcome = self.archive(&mut intake, stop).await;
         intake.close().await;
         outcome
+    }
+
+    async fn open(&self) -> anyhow::Result<DeadIntake> {
+        let broker = &self.settings.broker;
+        let connected = Connected::new(broker, "rollcall archive", self.frames).await?;
+        Intake::open_dead(connected, broker, PREFETCH).await
     }
 
     async fn archive(&mut self, intake: &mut DeadIntake, stop: &CancellationToken) -> anyhow::Result<()> {
@@ -104,7 +109,7 @@ impl Archivist {
                 intake.inner().ack(ack).await?;
             }
         }
-        intake.inner().cancel().await;
+        intake.inner().cancel().await?;
         intake.inner().ack_surely(&[]).await
     }
 

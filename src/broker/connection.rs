@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use anyhow::{Context as _, anyhow};
 use lapin::{Connection, ConnectionProperties, ErrorKind, uri::AMQPUri};
@@ -45,6 +45,20 @@ pub async fn connect_with(settings: &settings::Broker, name: &str, frames: Frame
         Ok(connected) => connected.map_err(|error| anyhow!(describe(&error))).context("broker unavailable"),
         Err(_) => Err(anyhow!("no connection within {:?}", settings.connect_timeout)).context("broker unavailable"),
     }
+}
+
+/// Asks over a connection, but waits no longer than this: lapin never ends a channel's opening that meets the end of its
+/// connection.
+///
+/// # Errors
+///
+/// What the asking ends with, and that nothing came in time.
+pub async fn in_time<T, E: From<io::Error>>(
+    patience: Duration,
+    asking: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    let late = |_| io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {patience:?}"));
+    tokio::time::timeout(patience, Box::pin(asking)).await.map_err(late)?
 }
 
 /// `broker.url` in its parts.

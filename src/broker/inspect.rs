@@ -3,7 +3,7 @@
 use anyhow::anyhow;
 use lapin::options::{ExchangeDeleteOptions, QueueDeleteOptions};
 
-use super::{Topology, close, connect, describe, topology::count};
+use super::{Topology, close, connect, describe, in_time, topology::count};
 use crate::settings;
 
 /// A queue as the broker sees it.
@@ -25,10 +25,11 @@ pub struct Queue {
 pub async fn inspect(settings: &settings::Broker) -> anyhow::Result<Vec<Queue>> {
     let connection = connect(settings, "rollcall inspect").await?;
     let looking = async {
-        let topology = Topology::new(settings).with_surplus(&connection).await?;
+        let finding = Topology::new(settings).with_surplus(&connection);
+        let topology = in_time(settings.connect_timeout, finding).await?;
         let mut queues = Vec::new();
         for name in topology.event_queues().chain([topology.dead_queue()]) {
-            let found = count(&connection, &name).await?;
+            let found = in_time(settings.connect_timeout, count(&connection, &name)).await?;
             let (messages, consumers) =
                 found.map_or((None, 0), |queue| (Some(queue.message_count()), queue.consumer_count()));
             queues.push(Queue { name, messages, consumers });
@@ -59,8 +60,7 @@ pub async fn remove(settings: &settings::Broker) -> anyhow::Result<()> {
         }
         Ok(())
     };
-    let removed =
-        removing.await.map_err(|error: lapin::Error| anyhow!(describe(&error)).context("removing the topology"));
+    let removed = in_time(settings.connect_timeout, removing).await;
     close(connection).await;
-    removed
+    removed.map_err(|error| anyhow!(describe(&error)).context("removing the topology"))
 }

@@ -9,7 +9,7 @@ mod partitions;
 mod publisher;
 mod topology;
 
-pub use connection::{Frames, close, connect, connect_with, describe};
+pub use connection::{Frames, close, connect, connect_with, describe, in_time};
 pub use headers::{delivery_count, published_at, refusal, sound, to_json};
 pub use inspect::{Queue, inspect, remove};
 pub use management::{Consumer, Figures, Management};

@@ -13,7 +13,7 @@ use lapin::{
 };
 
 use super::{
-    Management, Topology, close, connect, declare, describe,
+    Management, Topology, close, connect, declare, describe, in_time,
     topology::{ALL, WEIGHT, count},
 };
 use crate::settings;
@@ -37,7 +37,7 @@ pub async fn apply(settings: &settings::Broker) -> anyhow::Result<Topology> {
         "the broker has no x-consistent-hash exchange, so there is one partition"
     );
     let connection = connect(settings, "rollcall partitions").await?;
-    let unbound = unbind(&connection, &topology).await;
+    let unbound = in_time(settings.connect_timeout, unbind(&connection, &topology)).await;
     close(connection).await;
     unbound.map_err(|error| anyhow!(describe(&error))).context("unbinding what is surplus")?;
     Ok(topology)
@@ -114,22 +114,26 @@ pub async fn prune(
 ) -> Result<(), PruneError> {
     let connection = connect(settings, "rollcall partitions").await.map_err(PruneError::Broker)?;
     let pruned = async {
-        let topology = Topology::new(settings).with_surplus(&connection).await?;
+        let looking = Topology::new(settings).with_surplus(&connection);
+        let topology = in_time(settings.connect_timeout, looking).await?;
         let surplus: Vec<_> = topology.surplus_queues().collect();
         if !surplus.is_empty() {
             wait_until_empty(settings, &connection, &surplus, patience, &mut tell).await?;
         }
-        let channel = connection.create_channel().await?;
-        for queue in surplus.into_iter().rev() {
-            // Quorum queues take no if-empty.
-            channel.queue_delete(queue.as_str().into(), QueueDeleteOptions::default()).await?;
-            tell(Progress::Deleted(queue));
-        }
-        if topology.partitions() == 1 {
-            let options = ExchangeDeleteOptions { if_unused: true, ..Default::default() };
-            channel.exchange_delete(topology.partitions_exchange().as_str().into(), options).await?;
-        }
-        Ok(())
+        let deleting = async {
+            let channel = connection.create_channel().await?;
+            for queue in surplus.into_iter().rev() {
+                // Quorum queues take no if-empty.
+                channel.queue_delete(queue.as_str().into(), QueueDeleteOptions::default()).await?;
+                tell(Progress::Deleted(queue));
+            }
+            if topology.partitions() == 1 {
+                let options = ExchangeDeleteOptions { if_unused: true, ..Default::default() };
+                channel.exchange_delete(topology.partitions_exchange().as_str().into(), options).await?;
+            }
+            lapin::Result::Ok(())
+        };
+        Ok(in_time(settings.connect_timeout, deleting).await?)
     };
     let pruned = pruned.await;
     close(connection).await;
@@ -183,7 +187,8 @@ async fn first_held(
         if management.is_bound(queue).await.map_err(PruneError::Broker)? {
             return Err(PruneError::Bound(queue.clone()));
         }
-        let ready = count(connection, queue).await?.map_or(0, |queue| queue.message_count().into());
+        let ready = in_time(settings.connect_timeout, count(connection, queue)).await?;
+        let ready = ready.map_or(0, |queue| queue.message_count().into());
         let figures = management.figures(queue).await.map_err(PruneError::Broker)?;
         let held = figures.and_then(|figures| figures.messages).map(|messages| messages.max(ready));
         if held != Some(0) {

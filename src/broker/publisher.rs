@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use anyhow::anyhow;
 use lapin::{
     BasicProperties, Channel, Confirmation, Connection, ErrorKind, PublisherConfirm,
     options::{BasicPublishOptions, ConfirmSelectOptions},
 };
 
-use super::{connect, connection::close, describe, headers::own_headers};
+use super::{close, connect, describe, headers::own_headers, in_time};
 use crate::{
     clock,
     decode::Refusal,
@@ -54,11 +55,13 @@ impl Publisher {
     /// When the broker is away.
     pub async fn open(settings: &settings::Broker) -> anyhow::Result<Self> {
         let connection = connect(settings, "rollcall publish").await?;
-        let channel = connection.create_channel().await.map_err(|error| anyhow::anyhow!(describe(&error)))?;
-        channel
-            .confirm_select(ConfirmSelectOptions::default())
-            .await
-            .map_err(|error| anyhow::anyhow!(describe(&error)))?;
+        let opening = async {
+            let channel = connection.create_channel().await?;
+            channel.confirm_select(ConfirmSelectOptions::default()).await?;
+            Ok(channel)
+        };
+        let opened = in_time(settings.connect_timeout, opening).await;
+        let channel = opened.map_err(|error| anyhow!(describe(&error)).context("opening a channel"))?;
         Ok(Self { connection, channel, confirm_timeout: settings.confirm_timeout })
     }
 

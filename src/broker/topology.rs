@@ -16,7 +16,7 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 
-use super::{Frames, close, connect_with, describe};
+use super::{Frames, close, connect_with, describe, in_time};
 use crate::settings::{self, MAX_PARTITIONS};
 
 /// Far above any count that is reached: the broker must never drop an event, and 0 or -1 mean different
@@ -161,6 +161,8 @@ pub async fn connect_and_declare(
 enum DeclareError {
     #[error("{0:#}")]
     Connect(anyhow::Error),
+    #[error("declaring exchanges and queues: {0}")]
+    Late(#[from] io::Error),
     #[error("declaring {name}: {}", describe(.source))]
     Refused { name: String, source: lapin::Error },
 }
@@ -181,6 +183,7 @@ fn is_unknown_exchange_type(error: &DeclareError) -> bool {
 fn explain(error: DeclareError) -> anyhow::Error {
     match error {
         DeclareError::Connect(error) => error,
+        late @ DeclareError::Late(_) => late.into(),
         DeclareError::Refused { name, source } => {
             let text = anyhow!(describe(&source));
             if matches!(source.kind(), ErrorKind::ProtocolError(error) if error.get_id() == 406) {
@@ -203,8 +206,11 @@ async fn try_declare(
         let found = topology.clone().with_surplus(&connection).await;
         found.map_err(|source| DeclareError::Refused { name: "partitions".into(), source })
     };
-    let (declared, found) = join!(declare_all(&connection, topology), looking);
-    match declared.and(found) {
+    let declaring = async {
+        let (declared, found) = join!(declare_all(&connection, topology), looking);
+        declared.and(found)
+    };
+    match in_time(settings.connect_timeout, declaring).await {
         Ok(found) => Ok((connection, found)),
         Err(error) => {
             close(connection).await;

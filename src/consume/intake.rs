@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{anyhow, bail};
 use futures_util::{FutureExt as _, Stream as _, future::try_join_all};
 use lapin::{
     Channel, Connection, Consumer, ErrorKind,
@@ -17,7 +17,7 @@ use lapin::{
 
 use super::{DeadIntake, priority};
 use crate::{
-    broker::{self, Frames, Topology, describe},
+    broker::{self, Frames, Topology, describe, in_time},
     clock::Milliseconds,
     sabotage::{Bug, is_on},
     settings,
@@ -157,17 +157,15 @@ impl Intake {
             channel.basic_qos(prefetch, BasicQosOptions { global: false }).await?;
             lapin::Result::Ok(channel)
         });
-        let opening = tokio::time::timeout(patience, try_join_all(opening));
-        let channels = opening.await.context("opening channels")?;
-        let channels = channels.map_err(|error| anyhow!(describe(&error))).context("opening channels")?;
+        let channels = in_time(patience, try_join_all(opening)).await;
+        let channels = channels.map_err(|error| anyhow!(describe(&error)).context("opening channels"))?;
         let starting = channels.into_iter().zip(consumers).map(async |(channel, (tag, queue, arguments))| {
             let options = BasicConsumeOptions::default();
             let consumer = channel.basic_consume(queue.as_str().into(), tag.into(), options, arguments).await?;
             let tag = consumer.tag().to_string();
             lapin::Result::Ok(Partition { channel, queue, tag, consumer: Some(consumer) })
         });
-        let starting = tokio::time::timeout(patience, try_join_all(starting));
-        let partitions = starting.await.context("starting to consume")?.map_err(|error| explain(&error))?;
+        let partitions = in_time(patience, try_join_all(starting)).await.map_err(|error| explain(&error))?;
         let ready = VecDeque::new();
         Ok(Self { connection, partitions, turn: 0, in_a_row: 0, ready, countdown: 0, end: None })
     }
@@ -291,13 +289,16 @@ impl Intake {
     }
 
     /// Asks the broker to send nothing more.
-    pub async fn cancel(&mut self) {
-        for Partition { channel, tag, .. } in &self.partitions {
-            let cancelled = channel.basic_cancel(tag.as_str().into(), BasicCancelOptions::default()).await;
-            if let Err(error) = cancelled {
-                tracing::debug!(error = describe(&error), "cancelling a consumer");
-            }
-        }
+    ///
+    /// # Errors
+    ///
+    /// When a channel is gone, or the broker does not answer in time.
+    pub async fn cancel(&mut self) -> anyhow::Result<()> {
+        let cancelling = self.partitions.iter().map(|Partition { channel, tag, .. }| {
+            channel.basic_cancel(tag.as_str().into(), BasicCancelOptions::default())
+        });
+        let cancelled = in_time(ANSWER, try_join_all(cancelling)).await;
+        cancelled.map(drop).map_err(|error| anyhow!(describe(&error)).context("cancelling consumers"))
     }
 
     /// Sends the last acks, those of a partition together, and waits until they count: those that are still on their way when
@@ -385,7 +386,7 @@ fn explain(error: &lapin::Error) -> anyhow::Error {
 }
 
 async fn answered<T>(asking: impl Future<Output = lapin::Result<T>>) -> anyhow::Result<()> {
-    let answer = tokio::time::timeout(ANSWER, asking).await.context("waiting for the last acks")?;
+    let answer = in_time(ANSWER, asking).await;
     answer.map(drop).map_err(|error| anyhow!(describe(&error)).context("waiting for the last acks"))
 }
 

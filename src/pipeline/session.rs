@@ -293,7 +293,7 @@ impl Session<'_> {
     /// Takes what was delivered before the broker heard of the stop: given back, it would count as
     /// redelivered, at every restart.
     async fn take_left(&mut self) -> anyhow::Result<()> {
-        self.intake.cancel().await;
+        self.intake.cancel().await?;
         while let Some(delivery) = self.intake.next_left().await {
             self.take(delivery).await?;
         }

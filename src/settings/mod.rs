@@ -84,7 +84,7 @@ sections! {
         partitions: u16,
         /// Unsettled deliveries of each partition.
         prefetch: u16,
-        /// For opening a connection.
+        /// For opening a connection, and for each step until it can be used.
         connect_timeout: Duration,
         /// For a publisher confirm.
         confirm_timeout: Duration,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, future::BoxFuture};
 use lapin::{
     BasicProperties, Connection, ConnectionProperties,
     options::{BasicConsumeOptions, BasicPublishOptions, QueueBindOptions, QueueDeclareOptions},
@@ -10,7 +10,7 @@ use lapin::{
 };
 use rollcall::{
     apply::Lane,
-    broker::{self, Topology},
+    broker::{self, Publisher, Topology},
     database::Fault,
     settings,
 };
@@ -66,6 +66,62 @@ async fn a_broker_that_takes_connections_and_says_nothing_is_given_up() {
     };
     let refused = tokio::time::timeout(DEADLINE, broker::connect(&settings, "test")).await.expect("an end");
     assert!(format!("{:#}", refused.err().unwrap()).contains("no connection within 300ms"));
+}
+
+/// To who asks, this is what lapin makes of a connection that ends while a channel is opened: no end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_falls_silent_while_a_channel_is_opened_is_given_up() {
+    let place = Place::new().await;
+    let proxy = Proxy::to(place.settings.broker.url.expose()).await;
+    let settings = settings::Broker {
+        url: settings::SecretUrl::new(proxy.url()),
+        connect_timeout: Duration::from_millis(500),
+        ..place.settings.broker.clone()
+    };
+    let askings: [(&str, BoxFuture<'_, anyhow::Result<()>>); 5] = [
+        ("declare", Box::pin(async { broker::declare(&settings).await.map(drop) })),
+        ("inspect", Box::pin(async { broker::inspect(&settings).await.map(drop) })),
+        ("publish", Box::pin(async { Publisher::open(&settings).await.map(drop) })),
+        ("prune", Box::pin(async { Ok(broker::prune(&settings, DEADLINE, drop).await?) })),
+        ("remove", Box::pin(async { broker::remove(&settings).await })),
+    ];
+    for (what, asking) in askings {
+        let trap = proxy.arm(Point::Open, 1, Action::Swallow);
+        let refused = tokio::time::timeout(DEADLINE, asking).await.unwrap_or_else(|_| panic!("{what} ends"));
+        trap.sprung().await;
+        let told = format!("{:#}", refused.unwrap_err());
+        assert!(told.contains("no answer within 500ms"), "{what}: {told}");
+    }
+}
+
+/// Whoever consumes, events and dead letters alike.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_whose_channels_are_not_opened_connects_again_and_stops_when_told() {
+    let place = Place::new().await;
+    let org = create_org(&mut place.connect().await).await;
+    place.publish([enveloped(org, &message(1, 1, "fine")), ("key".to_owned(), b"not JSON".to_vec())]).await;
+    let proxy = Proxy::to(place.settings.broker.url.expose()).await;
+    // The one meets the connection that the other has left.
+    let swallow = || [1, 1].map(|kth| proxy.arm(Point::Open, kth, Action::Swallow));
+
+    let traps = swallow();
+    let mut replica = Replica::start(&place, &[("AMQP_URL", proxy.url()), ("ROLLCALL_BROKER__CONNECT_TIMEOUT", "1h")]);
+    for trap in traps {
+        trap.sprung().await;
+    }
+    replica.terminate().await;
+    let status = replica.ends_within(Duration::from_secs(20)).await.expect("an end within the grace period");
+    assert!(status.success(), "{status}: {}", replica.log());
+
+    let traps = swallow();
+    let replica = Replica::start(&place, &[("AMQP_URL", proxy.url()), ("ROLLCALL_BROKER__CONNECT_TIMEOUT", "1s")]);
+    for trap in traps {
+        trap.sprung().await;
+    }
+    eventually("the message is applied", async || messages_of(&place, org).await == 1).await;
+    eventually("the letter is archived", async || replica.metric("rollcall_dead_letters_archived_total").await == 1.0)
+        .await;
+    replica.stop().await;
 }
 
 /// What publishers put beside the body goes no further: copied headers can kill a broker's queue, a copied

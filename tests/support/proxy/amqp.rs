@@ -107,7 +107,10 @@ impl Frames {
             (Side::Client, 60, 100 | 110) => self.channels().recover(channel),
             (Side::Client, 60, 20) => reading.point = Some(Point::Consume),
             (Side::Client, 85, 10) => self.channels().select_confirms(channel),
-            (Side::Client, 20, 10) => self.channels().open(channel),
+            (Side::Client, 20, 10) => {
+                reading.point = Some(Point::Open);
+                self.channels().open(channel);
+            }
             _ => {}
         }
         reading

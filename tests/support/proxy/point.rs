@@ -11,6 +11,8 @@ pub enum Point {
     Publish,
     /// A client acks.
     Ack,
+    /// A client opens a channel.
+    Open,
     /// A client asks for deliveries.
     Consume,
     /// A client begins a transaction.
