@@ -119,7 +119,7 @@ async fn a_worker_whose_channels_are_not_opened_connects_again_and_stops_when_to
         trap.sprung().await;
     }
     eventually("the message is applied", async || messages_of(&place, org).await == 1).await;
-    eventually("the letter is archived", async || replica.metric("rollcall_dead_letters_archived_total").await == 1.0)
+    eventually("the letter is archived", async || replica.metric("rollcall_dead_letters_archived_total").await >= 1.0)
         .await;
     replica.stop().await;
 }
