@@ -18,8 +18,7 @@ fn deepest() -> u32 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_deepest_headers_end_no_replica() {
     let place = Place::new().await;
-    let mut connection = place.connect().await;
-    let org = create_org(&mut connection).await;
+    let org = create_org(&mut place.connect().await).await;
     broker::declare(&place.settings.broker).await.unwrap();
     let topology = Topology::new(&place.settings.broker);
     let (key, body) = enveloped(org, &message(1, 1, "deep"));
@@ -27,13 +26,14 @@ async fn the_deepest_headers_end_no_replica() {
     channel.publish_nested(&topology.events_exchange(), &key, deepest(), &body);
     channel.publish_nested(&topology.dead_exchange(), &key, deepest(), b"dead and deep");
     place.publish([enveloped(org, &message(2, 1, "neighbour"))]).await;
-    place.work_off(1, &[]).await;
-    let counted: (i64, i64) =
-        sqlx::query_as("select (select count(*) from activity_events), (select count(*) from dead_letters)")
-            .fetch_one(&mut connection)
-            .await
-            .unwrap();
-    assert_eq!(counted, (2, 1));
+    let replica = Replica::start(&place, &[]);
+    eventually("all is applied, and the dead letter is kept", async || {
+        let count = "select (select count(*) from activity_events), (select count(*) from dead_letters)";
+        sqlx::query_as::<_, (i64, i64)>(count).fetch_one(&mut place.connect().await).await.unwrap() == (2, 1)
+    })
+    .await;
+    replica.stop().await;
+    assert_eq!(place.ready().await, 0);
 }
 
 /// What connections agree to at first is less than what publishers may send.

@@ -195,6 +195,11 @@ impl Place {
         queues.iter().filter_map(|queue| queue.messages).map(u64::from).sum()
     }
 
+    /// Consumers of all queues, with those that are gone and whose messages are not back.
+    async fn consumers(&self) -> u32 {
+        broker::inspect(&self.settings.broker).await.unwrap().iter().map(|queue| queue.consumers).sum()
+    }
+
     /// As [`Self::ready`]; `None` while the broker is away or a queue is missing.
     pub async fn try_ready(&self) -> Option<u64> {
         let queues = tokio::time::timeout(Duration::from_secs(5), broker::inspect(&self.settings.broker)).await;
@@ -205,10 +210,18 @@ impl Place {
     pub async fn work_off(&self, replicas: usize, environment: &[(&str, &str)]) {
         while self.ready().await > 0 {
             let running: Vec<_> = (0..replicas).map(|_| Replica::start(self, environment)).collect();
+            // What is delivered while a replica still opens its connection is ready no more, and not begun.
+            let consumed = async || {
+                let queues = broker::inspect(&self.settings.broker).await.unwrap();
+                queues.last().is_some_and(|dead| dead.consumers as usize >= replicas)
+            };
+            eventually("the dead letters are consumed", consumed).await;
             eventually("the queues are empty", async || self.ready().await == 0).await;
             for replica in running {
                 replica.stop().await;
             }
+            // What was not begun comes back with the end of its consumers.
+            eventually("nobody consumes", async || self.consumers().await == 0).await;
         }
     }
 
