@@ -208,7 +208,12 @@ impl Place {
 
     /// Runs replicas until every queue is empty, with nothing held back by anybody.
     pub async fn work_off(&self, replicas: usize, environment: &[(&str, &str)]) {
-        while self.ready().await > 0 {
+        loop {
+            // What those that are gone had not finished comes back with the end of their consumers.
+            eventually("nobody consumes", async || self.consumers().await == 0).await;
+            if self.ready().await == 0 {
+                return;
+            }
             let running: Vec<_> = (0..replicas).map(|_| Replica::start(self, environment)).collect();
             // What is delivered while a replica still opens its connection is ready no more, and not begun.
             let consumed = async || {
@@ -220,8 +225,6 @@ impl Place {
             for replica in running {
                 replica.stop().await;
             }
-            // What was not begun comes back with the end of its consumers.
-            eventually("nobody consumes", async || self.consumers().await == 0).await;
         }
     }
 
