@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 pub(super) const FEW: usize = 64;
 /// So long more is waited for, should it take longer.
 pub(super) const LONGEST_GATHERING: Duration = Duration::from_millis(20);
-/// Arrivals are counted for so long, at least, before it is said whether they are many.
+/// Arrivals are counted for so long, at least, before it is said whether they were many.
 pub(super) const WINDOW: Duration = Duration::from_millis(10);
 /// Transactions take turns for so long after one of them met another replica's.
 pub(super) const CROWDED: Duration = Duration::from_secs(2);
@@ -46,8 +46,9 @@ pub(super) struct Pace {
 struct Arrivals {
     count: usize,
     since: Option<Instant>,
-    /// Whether those before were many.
-    were_many: bool,
+    /// Whether those of the last two windows were many. On cores that others use too events come in bursts, and one poor window
+    /// says little.
+    were_many: [bool; 2],
 }
 
 impl Arrivals {
@@ -56,9 +57,10 @@ impl Arrivals {
         let time = now.saturating_duration_since(*self.since.get_or_insert(now));
         if time >= WINDOW {
             let in_longest = self.count as u128 * LONGEST_GATHERING.as_nanos() / time.as_nanos();
-            *self = Self { count: 0, since: Some(now), were_many: in_longest >= (worthwhile / 2) as u128 };
+            let were_many = in_longest >= (worthwhile / 2) as u128;
+            *self = Self { count: 0, since: Some(now), were_many: [were_many, self.were_many[0]] };
         }
-        self.were_many
+        self.were_many.contains(&true)
     }
 }
 
@@ -118,5 +120,23 @@ impl Pace {
     /// When what gathers leaves in any case.
     pub(super) fn due(&self, now: Instant) -> Option<Instant> {
         self.until.filter(|time| *time > now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_poor_window_after_one_in_which_many_arrived_changes_nothing() {
+        let (begun, mut arrivals) = (Instant::now(), Arrivals::default());
+        let mut arrive = |count, window| {
+            arrivals.count += count;
+            arrivals.are_many(100, begun + window * WINDOW)
+        };
+        assert!(!arrive(0, 0), "nothing is known");
+        assert!(!arrive(24, 1), "not half of what is worth a transaction in twice that time");
+        assert_eq!([arrive(25, 2), arrive(0, 3), arrive(0, 4)], [true, true, false]);
+        assert_eq!([arrive(25, 5), arrive(24, 6), arrive(25, 7), arrive(0, 8)], [true; 4]);
     }
 }
