@@ -351,11 +351,9 @@ mod tests {
         push(&mut batcher, 6, 1);
         assert_eq!(batcher.take(later, 1), None);
         [few, beside_few, enough, late].into_iter().flatten().for_each(|done| batcher.release(done.hold));
-        assert_eq!(
-            sizes(batcher.take(later + WINDOW, 1).as_ref()),
-            Some(1),
-            "nothing is being written, and few arrive"
-        );
+        assert_eq!(batcher.take(later + WINDOW, 1), None, "many arrived before");
+        let calm = batcher.take(later + 2 * WINDOW, 1);
+        assert_eq!(sizes(calm.as_ref()), Some(1), "nothing is being written, and few arrive");
     }
 
     #[test]
@@ -403,17 +401,19 @@ mod tests {
             })
         };
         assert_eq!(leave(0, 5, 5), Some(5), "nothing is known yet");
-        assert_eq!(leave(10, 5, 5), None, "10 in 10 ms: half of what is worthwhile would come in 20");
+        assert_eq!(leave(10, 5, 5), None, "10 in 10 ms: half of what is worthwhile would come in 40");
         assert_eq!(leave(15, 34, 5), None);
         assert_eq!(leave(16, 1, 5), Some(40), "that is worthwhile");
         assert_eq!(leave(20, 19, 5), None);
         assert_eq!(leave(30, 10, 5), None);
-        assert_eq!(leave(40, 10, 1), Some(39), "that was long");
-        assert_eq!(leave(50, 20, 1), None);
-        assert_eq!(leave(60, 0, 1), Some(20), "no more arrive");
-        assert_eq!(leave(65, 19, 1), Some(19));
-        assert_eq!(leave(70, 19, 1), None);
-        assert_eq!(leave(71, 1, 1), Some(20), "half is enough of an organization that was alone");
+        assert_eq!(leave(40, 10, 5), None);
+        assert_eq!(leave(60, 0, 5), Some(39), "that was long");
+        assert_eq!(leave(70, 20, 1), None);
+        assert_eq!(leave(80, 0, 1), None, "one poor window");
+        assert_eq!(leave(90, 0, 1), Some(20), "no more arrive");
+        assert_eq!(leave(95, 19, 1), Some(19));
+        assert_eq!(leave(100, 19, 1), None);
+        assert_eq!(leave(101, 1, 1), Some(20), "half is enough of an organization that was alone");
     }
 
     #[test]

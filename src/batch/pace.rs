@@ -4,8 +4,10 @@ use std::time::{Duration, Instant};
 
 /// Transactions of so few events are over before more can gather.
 pub(super) const FEW: usize = 64;
-/// So long more is waited for, should it take longer.
+/// So long more is waited for while others are written, should it take longer.
 pub(super) const LONGEST_GATHERING: Duration = Duration::from_millis(20);
+/// The same while many arrive and nobody writes.
+const LONGEST_OF_MANY: Duration = Duration::from_millis(40);
 /// Arrivals are counted for so long, at least, before it is said whether they were many.
 pub(super) const WINDOW: Duration = Duration::from_millis(10);
 /// Transactions take turns for so long after one of them met another replica's.
@@ -52,11 +54,11 @@ struct Arrivals {
 }
 
 impl Arrivals {
-    /// Whether so many arrive that it is not long until they are worth a transaction.
+    /// Whether so many arrive that half of what is worth a transaction comes while it is waited for.
     fn are_many(&mut self, worthwhile: usize, now: Instant) -> bool {
         let time = now.saturating_duration_since(*self.since.get_or_insert(now));
         if time >= WINDOW {
-            let in_longest = self.count as u128 * LONGEST_GATHERING.as_nanos() / time.as_nanos();
+            let in_longest = self.count as u128 * LONGEST_OF_MANY.as_nanos() / time.as_nanos();
             let were_many = in_longest >= (worthwhile / 2) as u128;
             *self = Self { count: 0, since: Some(now), were_many: [were_many, self.were_many[0]] };
         }
@@ -92,7 +94,7 @@ impl Pace {
         } else {
             // With a single organization nobody writes while it gathers.
             let enough = if self.was_alone { worthwhile / 2 } else { worthwhile };
-            (are_many && waiting.events < enough, LONGEST_GATHERING)
+            (are_many && waiting.events < enough, LONGEST_OF_MANY)
         };
         waits && waiting.events > 0 && !self.is_closed && *self.until.get_or_insert(now + longest) > now
     }
@@ -135,8 +137,8 @@ mod tests {
             arrivals.are_many(100, begun + window * WINDOW)
         };
         assert!(!arrive(0, 0), "nothing is known");
-        assert!(!arrive(24, 1), "not half of what is worth a transaction in twice that time");
-        assert_eq!([arrive(25, 2), arrive(0, 3), arrive(0, 4)], [true, true, false]);
-        assert_eq!([arrive(25, 5), arrive(24, 6), arrive(25, 7), arrive(0, 8)], [true; 4]);
+        assert!(!arrive(12, 1), "not half of what is worth a transaction in four times that time");
+        assert_eq!([arrive(13, 2), arrive(0, 3), arrive(0, 4)], [true, true, false]);
+        assert_eq!([arrive(13, 5), arrive(12, 6), arrive(13, 7), arrive(0, 8)], [true; 4]);
     }
 }
