@@ -115,8 +115,7 @@ pub const ALL: &[Scenario] = &[
     Scenario { name: "replicas-2", about: "2 replicas", replicas: 2, ..BASE },
     Scenario { name: "replicas-4", about: "4 replicas", replicas: 4, ..BASE },
     Scenario { name: "partitions-1", about: "1 queue", settings: &["broker.partitions=1"], ..BASE },
-    Scenario { name: "partitions-6", about: "6 queues", settings: &["broker.partitions=6"], ..BASE },
-    Scenario { name: "partitions-8", about: "8 queues", settings: &["broker.partitions=8"], ..BASE },
+    Scenario { name: "partitions-4", about: "4 queues", settings: &["broker.partitions=4"], ..BASE },
     Scenario {
         name: "batch-100",
         about: "at most 100 events a transaction",

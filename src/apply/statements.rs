@@ -144,6 +144,7 @@ fn bind_memberships<'q>(call: Call<'q>, orgs: &[Uuid], plan: &Plan<'_>) -> Call<
         joined_at: Option<Timestamp> = row.last_joined_at.map(Timestamp),
         left_at: Option<Timestamp> = row.last_left_at.map(Timestamp),
         wrote_at: Option<Timestamp> = row.last_message_at.map(Timestamp),
+        message_ids: Option<i64> = row.newest_message_id,
     })
 }
 

@@ -131,6 +131,7 @@ mod tests {
             (20_261_126_000_300, 0x831c_15ee),
             (20_261_126_000_400, 0x91ea_5da4),
             (20_261_127_000_000, 0x6027_e316),
+            (20_261_129_000_000, 0xb2b9_3922),
         ];
         assert_eq!(found, released, "a new one comes at the end, none changes");
     }

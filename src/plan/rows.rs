@@ -57,6 +57,8 @@ pub struct Membership {
     pub last_left_at: Option<Seconds>,
     /// Greatest date of messages; edits count at the original's date.
     pub last_message_at: Option<Seconds>,
+    /// Greatest message id.
+    pub newest_message_id: Option<i64>,
 }
 
 impl Membership {
@@ -67,7 +69,8 @@ impl Membership {
             What::Leave => (None, date, None),
             What::Message(_) => (None, None, date),
         };
-        Self { first_seen_at: fact.date, last_joined_at, last_left_at, last_message_at }
+        let newest_message_id = last_message_at.map(|_| fact.source_id);
+        Self { first_seen_at: fact.date, last_joined_at, last_left_at, last_message_at, newest_message_id }
     }
 
     pub(super) fn merge(&mut self, other: Self) {
@@ -75,6 +78,7 @@ impl Membership {
         self.last_joined_at = self.last_joined_at.max(other.last_joined_at);
         self.last_left_at = self.last_left_at.max(other.last_left_at);
         self.last_message_at = self.last_message_at.max(other.last_message_at);
+        self.newest_message_id = self.newest_message_id.max(other.newest_message_id);
     }
 }
 

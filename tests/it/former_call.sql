@@ -5,12 +5,13 @@ call rollcall_apply(
     array[1, 1], array[7, 8], array[null, 'eight'], array['Seven', 'Eight'], array[null, null]::text[], array['Seven', 'Eight'],
     array['2026-01-02 12:00+00', '2026-01-01 12:00+00']::timestamptz[], array[4, 3],
     array['2026-01-01 12:00+00', '2026-01-01 12:00+00']::timestamptz[], array['2026-01-02 12:00+00', '2026-01-01 12:00+00']::timestamptz[],
+    array[gen_random_uuid(), gen_random_uuid()],
     -- places
     array[1, 1, 1], array[1, 1, 2], array[-20, -10, -10], array['2026-01-01 12:00+00', '2026-01-01 12:00+00', '2026-01-01 12:00+00']::timestamptz[],
     array[null, null, null]::timestamptz[], array[null, null, null]::timestamptz[],
     array['2026-01-01 12:00+00', '2026-01-02 12:00+00', '2026-01-01 12:00+00']::timestamptz[],
     -- activity
-    array[1, 1, 1, 1], array[1, 1, 1, 2], array[7, 7, 7, 8], array[-20, -10, -10, -10], array['message', 'message', 'message', 'message'],
+    array[1, 1, 1, 1], array[1, 2, 2, 3], array[7, 7, 7, 8], array[-20, -10, -10, -10], array['message', 'message', 'message', 'message'],
     array[1, 2, 4, 3],
     array['2026-01-01 12:00+00', '2026-01-01 12:00+00', '2026-01-02 12:00+00', '2026-01-01 12:00+00']::timestamptz[],
     array[null, null, null, null]::timestamptz[], array[null, null, null, null]::bigint[], array[null, null, null, 2]::bigint[],
@@ -20,4 +21,4 @@ call rollcall_apply(
     array[1, 1], array[-20, -10], array['Twenty', 'Ten'], array['group', 'group'],
     array['2026-01-01 12:00+00', '2026-01-02 12:00+00']::timestamptz[], array[1, 4],
     array['2026-01-01 12:00+00', '2026-01-02 12:00+00']::timestamptz[],
-    null, null)
+    null, null, null)

@@ -115,6 +115,77 @@ async fn people_of_a_day_are_counted_once_in_any_order() {
     place.assert_metrics_recompute().await;
 }
 
+/// Clocks change in the middle of a call, near one, and at midnight; and a call reaches over half a year.
+#[tokio::test]
+async fn a_day_is_that_of_the_clock_of_its_time() {
+    const HALF_HOUR: i64 = 1_800;
+    let place = Place::new().await;
+    let mut observer = place.connect().await;
+    let mut lane = Lane::new(place.settings.database.clone());
+    let mut random = fastrand::Rng::with_seed(11);
+    let zones = [
+        "Europe/Berlin",
+        "America/Havana",
+        "Australia/Lord_Howe",
+        "Asia/Beirut",
+        "Africa/Casablanca",
+        "Asia/Kathmandu",
+    ];
+    let mut orgs = Vec::new();
+    for zone in zones {
+        let org = create_org(&mut observer).await;
+        sqlx::query("update organizations set timezone = $2 where id = $1")
+            .bind(org)
+            .bind(zone)
+            .execute(&mut observer)
+            .await
+            .unwrap();
+        orgs.push(org);
+    }
+    // Eight weeks from 2025-03-01 on, in which all of these but the last change their clocks, and a day of half a year before.
+    let begin = 1_740_787_200;
+    let slots = (0..56 * 48).filter(|slot| slot % 5 < 2).chain((0..48).map(|slot| slot - 180 * 48));
+    let mut events = Vec::new();
+    for (slot, update_id) in slots.zip(1..) {
+        let mut update = message(update_id, 1 + update_id % 2, "hello");
+        update["message"]["date"] = (begin + slot * HALF_HOUR - 1).into();
+        events.extend(orgs.iter().map(|org| (*org, event(&enveloped(*org, &update).1))));
+    }
+    // In the order of time with a call for hours, then for days, and in any with one for weeks or for all.
+    let (first, second) = (events.len() / 3, events.len() * 2 / 3);
+    random.shuffle(&mut events[second..]);
+    for (events, size) in [(&events[..first], 30), (&events[first..second], 150), (&events[second..], 400)] {
+        for events in events.chunks(size) {
+            lane.apply(&facts(events)).await.unwrap();
+        }
+        place.assert_metrics_recompute().await;
+    }
+    assert!(count(&mut observer, "(select distinct date from group_metrics) d").await > 56);
+}
+
+/// What is said of the newest message is a hint: rows come from elsewhere too, and from replicas that do not know it.
+#[tokio::test]
+async fn a_message_is_found_though_its_id_is_greater_than_all_that_are_noted() {
+    let place = Place::new().await;
+    let mut observer = place.connect().await;
+    let org = create_org(&mut observer).await;
+    let mut lane = Lane::new(place.settings.database.clone());
+    let events = [10, 11, 12, 13, 14].map(|id| (org, said(org, id, 1)));
+    lane.apply(&facts(&events[..3])).await.unwrap();
+    let mut noted = 12;
+    for hint in ["10", "null"] {
+        let newest = format!("participant_groups where newest_message_id = {noted}");
+        assert_eq!(count(&mut observer, &newest).await, 1, "else the rest of this proves nothing");
+        let set = format!("update participant_groups set newest_message_id = {hint}");
+        sqlx::raw_sql(AssertSqlSafe(set)).execute(&mut observer).await.unwrap();
+        noted += 1;
+        let messages = noted - 9;
+        lane.apply(&facts(&events[..messages])).await.unwrap();
+        assert_eq!(count(&mut observer, "activity_events").await, i64::try_from(messages).unwrap());
+        place.assert_metrics_recompute().await;
+    }
+}
+
 /// Somebody new, whom another transaction creates too, is waited for; meanwhile somebody known is edited by a person.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_changes_after_it_was_looked_at_is_looked_at_again() {
@@ -197,7 +268,8 @@ async fn begin_together(before: &[(i64, i64, i64)], held: &str, messages: [&[(i6
     let place = Place::new().await;
     let mut observer = place.connect().await;
     let org = create_org(&mut observer).await;
-    let mut update_ids = 1..;
+    // Also none of the ids is news of where somebody was before.
+    let mut update_ids = (1..=100).rev();
     let [before, first, second, third] = [before, messages[0], messages[1], messages[2]].map(|messages| {
         let said = |((user, chat, day), update_id): (&(i64, i64, i64), i64)| {
             let mut update = message(update_id, *user, "hello");
@@ -433,9 +505,9 @@ async fn the_former_call_is_answered() {
     let org = create_org(&mut observer).await;
     let call = include_str!("former_call.sql");
     for _ in 0..2 {
-        let answer: (Option<Vec<Uuid>>, Option<Vec<Uuid>>) =
+        let answer: (Option<Vec<Uuid>>, Option<Vec<Uuid>>, bool) =
             sqlx::query_as(call).bind(org).fetch_one(&mut observer).await.unwrap();
-        assert_eq!(answer, (None, None));
+        assert_eq!(answer, (None, None, false));
     }
     let rows = "select count(*), count(distinct participant_id), count(distinct g.tg_chat_id)
         from activity_events a join participant_groups g using (org_id, participant_id, tg_chat_id)";
