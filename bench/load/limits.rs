@@ -4,7 +4,6 @@
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     fs,
-    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Instant,
 };
@@ -34,7 +33,7 @@ pub const READY: &str = "ready ";
 pub const DONE: &str = "done ";
 
 /// An organization, the facts of an event, and the length of its body.
-type Event = (Uuid, Few<Fact<'static>>, usize);
+pub type Event = (Uuid, Few<Fact<'static>>, usize);
 
 pub async fn run(limit: &Limit) -> anyhow::Result<()> {
     match limit {
@@ -46,7 +45,7 @@ pub async fn run(limit: &Limit) -> anyhow::Result<()> {
         }
         Limit::Sql { bodies, set } => {
             let settings = settings(set)?;
-            let events = decode_all(bodies, &settings)?;
+            let events = decode_all(&fs::read(bodies)?, &settings)?;
             let partitions = find_partitions(&settings, events.iter().map(|(org, ..)| *org).collect()).await?;
             let end = begin().await?;
             let transactions = apply_all(&settings, &partitions, events).await?;
@@ -140,10 +139,10 @@ async fn find_partitions(settings: &Settings, orgs: HashSet<Uuid>) -> anyhow::Re
     Ok(found)
 }
 
-fn decode_all(bodies: &Path, settings: &Settings) -> anyhow::Result<Vec<Event>> {
+/// The events of bodies, one a line.
+pub fn decode_all(bodies: &[u8], settings: &Settings) -> anyhow::Result<Vec<Event>> {
     let limits = Limits::from(&settings.limits);
     let now = clock::now();
-    let bodies = fs::read(bodies)?;
     let mut events = Vec::new();
     for body in bodies.split(|byte| *byte == b'\n') {
         if let Some(event) = decode(body, &limits, now)? {

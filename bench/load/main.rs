@@ -1,6 +1,7 @@
 //! Load: what the worker reaches, and how far that is from what the servers allow. `cargo bench --bench load --
 //! --help`; README.md in the folder above says what each figure means.
 
+mod calls;
 mod contender;
 mod figures;
 mod limits;
@@ -112,6 +113,13 @@ async fn measure_all(options: &Options) -> anyhow::Result<()> {
     for scenario in &chosen {
         grounds.push(Ground::prepare(scenario, options, &mut loads).await?);
         report.scenarios.push(Measured::of(scenario));
+    }
+    if let Some(file) = &options.sql {
+        let statements = fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+        for (scenario, ground) in chosen.iter().zip(&mut grounds) {
+            println!("{}", calls::compare(ground, scenario, options, &statements).await?);
+        }
+        return Ok(());
     }
     // By rounds and not by scenarios, since scenarios are compared too, and the machine is faster at times.
     for round in 1..=options.runs {

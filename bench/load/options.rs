@@ -38,7 +38,7 @@ pub struct Options {
     /// A release build of rollcall; given twice, the second is compared with the first (default: this build's)
     #[arg(long = "program", value_name = "FILE")]
     pub programs: Vec<PathBuf>,
-    /// A setting of rollcall in all scenarios (may be repeated), such as `broker.partitions=8`
+    /// A setting of rollcall in all scenarios (may be repeated), such as `broker.partitions=4`
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// A setting of PostgreSQL (may be repeated), such as `shared_buffers=1GB`
@@ -50,6 +50,9 @@ pub struct Options {
     /// Once more with `pg_stat_statements`: what each statement costs
     #[arg(long)]
     pub statements: bool,
+    /// Compares what stands in the database before and after the statements of FILE, call by call, instead of programs
+    #[arg(long, value_name = "FILE")]
+    pub sql: Option<PathBuf>,
     /// Writes everything to FILE as one JSON document
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
