@@ -46,7 +46,8 @@ impl Side {
     }
 
     fn cpu_ns(&self) -> anyhow::Result<f64> {
-        let stat = fs::read_to_string(format!("/proc/{}/schedstat", self.pid)).context("reading a session's CPU time")?;
+        let stat =
+            fs::read_to_string(format!("/proc/{}/schedstat", self.pid)).context("reading a session's CPU time")?;
         Ok(stat.split(' ').next().context("an empty schedstat")?.parse()?)
     }
 }

@@ -59,7 +59,7 @@ async fn a_long_queue_of_events_takes_less_than_100_mb() {
 /// The bound that config/default.toml gives: prefetch x partitions x body size x 3, beside the rest.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bodies_of_one_mebibyte_take_what_the_settings_allow() {
-    const PREFETCH: u64 = 20;
+    const PREFETCH: u64 = 10;
     // Even the fewer are twice what a replica holds.
     let events = if is_full() { 300 } else { 160 };
     let place = Place::new().await;
@@ -76,7 +76,7 @@ async fn bodies_of_one_mebibyte_take_what_the_settings_allow() {
     for ids in (1..=events).collect::<Vec<_>>().chunks(50) {
         place.publish(ids.iter().map(|id| body(*id))).await;
     }
-    let environment = [("ROLLCALL_BROKER__PREFETCH", "20"), ("ROLLCALL_BATCH__MAX_EVENTS", "20")];
+    let environment = [("ROLLCALL_BROKER__PREFETCH", "10"), ("ROLLCALL_BATCH__MAX_EVENTS", "10")];
     let replica = Replica::start(&place, &environment);
     eventually("all is applied", async || {
         let query = sqlx::query_scalar("select count(*) from activity_events");

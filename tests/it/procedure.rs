@@ -88,6 +88,15 @@ async fn a_message_that_another_transaction_inserts_is_found_after_it() {
     overlap(&[(10, 0), (100, 0)], (50, 0), (50, 0), false).await;
 }
 
+/// Its id is greater than all that are there, so that it is taken for new until it is inserted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newest_message_that_another_transaction_inserts_is_found_after_it() {
+    for commits in [true, false] {
+        overlap(&[(10, 9)], (50, 5), (50, 5), commits).await;
+        overlap(&[(10, 0)], (50, 0), (50, 0), commits).await;
+    }
+}
+
 /// The messages differ, and nothing is news of the person or the membership: they meet in the day alone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_day_that_another_transaction_begins_is_found_after_it() {
