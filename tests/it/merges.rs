@@ -1,5 +1,7 @@
 //! People are merged while their messages come in: nobody comes back as a second row.
 
+use std::collections::HashSet;
+
 use rollcall::{apply::Lane, decode::Event};
 use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
@@ -69,6 +71,40 @@ async fn assert_sound(connection: &mut PgConnection) {
     ] {
         let broken: i64 = sqlx::query_scalar(query).fetch_one(&mut *connection).await.unwrap();
         assert_eq!(broken, 0, "{claim}");
+    }
+}
+
+/// So many organizations need nearly all locks there are: the one that somebody else holds, none of them has, or one of them has.
+#[tokio::test]
+async fn who_merges_people_elsewhere_delays_nobody() {
+    const ELSEWHERE: i32 = 7;
+    let place = Place::new().await;
+    let mut connection = place.connect().await;
+    let mut holder = place.connect().await;
+    let mut lane = Lane::new(place.settings.database.clone());
+    for number in [20, 200, 300, 600] {
+        let create = "insert into organizations (id, name) select id, 'Organization'
+            from (select gen_random_uuid() as id from generate_series(1, $1 * 2) offset 0) n
+            where rollcall_resolver_slot(id) <> $2 limit $1 returning id, rollcall_resolver_slot(id)";
+        let orgs: Vec<(Uuid, i32)> =
+            sqlx::query_as(create).bind(number).bind(ELSEWHERE).fetch_all(&mut connection).await.unwrap();
+        let written = "select count(*) from activity_events where source_id = $1 and org_id = any ($2)";
+        let all: Vec<Uuid> = orgs.iter().map(|(org, _)| *org).collect();
+        for (message, held) in [(1, ELSEWHERE), (2, orgs[0].1)] {
+            let events: Vec<_> = orgs.iter().map(|(org, _)| (*org, said(*org, message, 1))).collect();
+            let facts: Vec<_> =
+                events.iter().flat_map(|(org, event)| event.facts.iter().map(|fact| (*org, fact))).collect();
+            let mut transaction = holder.begin().await.unwrap();
+            let lock = sqlx::query("select pg_advisory_xact_lock(1919904876, $1)").bind(held);
+            lock.execute(&mut *transaction).await.unwrap();
+            let busy = lane.apply(&facts).await.unwrap().busy;
+            transaction.rollback().await.unwrap();
+            let waiting: HashSet<_> = orgs.iter().filter(|(_, slot)| *slot == held).map(|(org, _)| *org).collect();
+            assert_eq!(busy, waiting, "of {number}");
+            let written: i64 =
+                sqlx::query_scalar(written).bind(message).bind(&all).fetch_one(&mut connection).await.unwrap();
+            assert_eq!(usize::try_from(written).unwrap() + busy.len(), orgs.len(), "of {number}");
+        }
     }
 }
 

@@ -47,7 +47,8 @@ impl Roadblock {
 
     /// Waits until a transaction stands before it.
     async fn met(&self, place: &Place) {
-        let waiting = "select count(*) from pg_locks where not granted and relation = 'org_telegram_groups'::regclass";
+        let waiting = "select count(*) from pg_locks l join pg_database d on d.oid = l.database
+            where not granted and relation = 'org_telegram_groups'::regclass and datname = current_database()";
         eventually("a transaction waits at its last statement", async || {
             let waiting: i64 = sqlx::query_scalar(waiting).fetch_one(&mut place.connect().await).await.unwrap();
             waiting > 0
@@ -96,7 +97,7 @@ async fn stops_in_the_middle_of_a_batch(signal: &str) {
     assert!(status.success(), "{status}: {}", replica.log());
 
     let committed = messages_of(&place, org).await;
-    assert!((1..PUBLISHED).contains(&committed), "{committed}");
+    assert!((1..PUBLISHED).contains(&committed), "{committed}: {}", replica.log());
     assert_eq!(replica.counted("applied"), committed);
     let rest = PUBLISHED - committed;
     eventually("the rest is back in the queues", async || place.ready().await == rest).await;

@@ -1,9 +1,13 @@
 //! What the procedure that writes promises to those who call it at once: rows in one order, lookups by key, no conflict.
 
-use std::time::{Duration, Instant};
+use std::{
+    slice,
+    time::{Duration, Instant},
+};
 
 use rollcall::{
     apply::{self, Applied, Lane},
+    clock,
     database::{self, MIGRATOR},
     decode::{Event, Fact},
 };
@@ -192,6 +196,97 @@ async fn a_message_is_found_though_its_id_is_greater_than_all_that_are_noted() {
         lane.apply(&facts(&events[..messages])).await.unwrap();
         assert_eq!(count(&mut observer, "activity_events").await, i64::try_from(messages).unwrap());
         place.assert_metrics_recompute().await;
+    }
+}
+
+/// What somebody wrote last is on its day and is not looked for, unless messages were deleted, and the day was counted anew.
+#[tokio::test]
+async fn a_day_whose_messages_were_deleted_begins_anew() {
+    let place = Place::new().await;
+    let mut observer = place.connect().await;
+    let mut lane = Lane::new(place.settings.database.clone());
+    let today = (clock::now() - NOON) / 86_400;
+    let recount = "delete from group_metrics m where not exists (
+        select from activity_events a where a.org_id = m.org_id and a.occurred_at::date = m.date)";
+    for deletion in ["truncate activity_events", "delete from activity_events where source_id = 11"] {
+        let org = create_org(&mut observer).await;
+        let events = [(10, 0), (11, today), (12, today), (13, today)].map(|(id, day)| (org, said_on(org, id, 1, day)));
+        lane.apply(&facts(&events[..2])).await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(format!("{deletion}; {recount}"))).execute(&mut observer).await.unwrap();
+        for event in &events[2..] {
+            lane.apply(&facts(slice::from_ref(event))).await.unwrap();
+            place.assert_metrics_recompute().await;
+        }
+    }
+    sqlx::raw_sql("delete from activity_events where source_id = 10").execute(&mut observer).await.unwrap();
+    assert_eq!(count(&mut observer, "participant_groups where newest_message_id is null").await, 0, "for what is old");
+}
+
+/// A survivor's place knows what somebody wrote last, but not which of its users it was.
+#[tokio::test]
+async fn a_day_counts_all_users_of_merged_people() {
+    let place = Place::new().await;
+    let mut observer = place.connect().await;
+    let org = create_org(&mut observer).await;
+    let mut lane = Lane::new(place.settings.database.clone());
+    let events = [(10, 1, 0), (11, 2, 5), (12, 1, 5), (13, 1, 5), (14, 2, 6), (15, 1, 6), (16, 2, 6)]
+        .map(|(id, user, day)| (org, said_on(org, id, user, day)));
+    lane.apply(&facts(&events[..2])).await.unwrap();
+    let merge = "select merge_participants(s.org_id, s.id, m.id) from participants s, participants m
+        where s.tg_user_id = 1 and m.tg_user_id = 2";
+    sqlx::raw_sql(merge).execute(&mut observer).await.unwrap();
+    for event in &events[2..] {
+        lane.apply(&facts(slice::from_ref(event))).await.unwrap();
+        place.assert_metrics_recompute().await;
+    }
+    assert_eq!(count(&mut observer, "group_metrics where dau = 2").await, 2);
+}
+
+/// Different people, so that transactions meet in the day, or in the chat alone; who waits there decides by what stands there then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn days_and_chats_are_written_by_one_after_the_other() {
+    let titled = |org, id: i64, user: i64, day: i64| {
+        let mut update = message(id, user, "hello");
+        update["message"]["date"] = (NOON + day * 86_400).into();
+        update["message"]["chat"]["title"] = format!("Chat of day {day}").into();
+        (org, event(&enveloped(org, &update).1))
+    };
+    // the days of both, the messages of the second one's day, and the day of the title and of the last event
+    for (days, commits, messages, newest) in
+        [([8, 8], true, 2, 8), ([8, 8], false, 1, 8), ([8, 7], true, 1, 8), ([8, 7], false, 1, 7), ([7, 8], true, 1, 8)]
+    {
+        let place = Place::new().await;
+        let mut observer = place.connect().await;
+        let org = create_org(&mut observer).await;
+        let mut lane = Lane::new(place.settings.database.clone());
+        let known = [(10, 1, 1), (11, 2, 1)].map(|(id, user, day)| titled(org, id, user, day));
+        lane.apply(&facts(&known)).await.unwrap();
+        let sql = "insert into group_metrics (org_id, tg_chat_id, date) select org_id, tg_chat_id, date + generate_series(6, 7) from group_metrics";
+        sqlx::raw_sql(sql).execute(&mut observer).await.unwrap();
+
+        let events = [titled(org, 20, 1, days[0])];
+        let mut connection = database::connect(&place.settings.database).await.unwrap();
+        let mut transaction = connection.begin().await.unwrap();
+        assert_eq!(apply::apply(&mut transaction, &facts(&events)).await.unwrap(), Applied::default());
+        let events = [titled(org, 21, 2, days[1])];
+        let other = tokio::spawn(async move { lane.apply(&facts(&events)).await.unwrap() });
+        wait_for_waiting(&place, 1).await;
+        if commits {
+            transaction.commit().await.unwrap();
+        } else {
+            transaction.rollback().await.unwrap();
+        }
+        assert_eq!(other.await.unwrap(), Applied { met: true, ..Applied::default() });
+        let day = format!(
+            "group_metrics where date = '2026-01-0{}' and message_count = {messages} and dau = {messages}",
+            1 + days[1]
+        );
+        assert_eq!(count(&mut observer, &day).await, 1, "{days:?}, {commits}");
+        let chat = format!(
+            "org_telegram_groups where title = 'Chat of day {newest}' and last_event_at::date = '2026-01-0{}'",
+            1 + newest
+        );
+        assert_eq!(count(&mut observer, &chat).await, 1, "{days:?}, {commits}");
     }
 }
 
@@ -396,11 +491,14 @@ async fn events_that_were_applied_before_are_recognised() {
     let edit = json!({ "update_id": 4, "edited_message": edit["message"] });
     let join = json!({ "update_id": 5, "message": { "message_id": 5, "date": NOON, "chat": message(5, 1, "")["message"]["chat"],
         "from": { "id": 9, "is_bot": false }, "new_chat_members": [{ "id": 4, "is_bot": false, "first_name": "Joined" }] } });
-    let updates = [message(1, 1, "hello"), message(2, 1, "hello"), message(3, 3, "hello"), edit, join];
+    let mut updates = vec![message(3, 3, "hello"), message(1, 1, "hello"), message(2, 1, "hello")];
+    // It is worth the look when they are many.
+    updates.extend((10..30).map(|id| message(id, 1, "hello")));
+    updates.extend([edit, join]);
     let events: Vec<_> = updates.iter().map(|update| (org, event(&enveloped(org, update).1))).collect();
     apply::apply(&mut connection, &facts(&events)).await.unwrap();
-    // The original alone is known by its edit.
-    for known in [&events[..], &events[2..3]] {
+    // The original without its edit is known by that.
+    for known in [&events[..], &events[..23]] {
         let mut transaction = connection.begin().await.unwrap();
         let mut done = [(0, 0); 2];
         for done in &mut done {

@@ -9,7 +9,14 @@ pub mod proxy;
 mod servers;
 mod worker;
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use rollcall::{
     broker::{self, Message, Notice, Outbox, PublishError, Publisher, Topology},
@@ -17,6 +24,7 @@ use rollcall::{
     settings::{Settings, Sources},
 };
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
+use tokio::sync::Mutex;
 use uuid::Uuid;
 
 pub use amqp::RawChannel;
@@ -86,6 +94,13 @@ pub async fn publish_through_outages(settings: &Settings, bodies: &[(String, Vec
     confirmed
 }
 
+/// What the next places are copied from, since to migrate each takes four times as long. It goes with the last of them.
+static MIGRATED: Mutex<Weak<Place>> = Mutex::const_new(Weak::new());
+
+/// Databases that go with the private server instead of being dropped, of 10 MB each: a drop waits for a checkpoint, and a file
+/// system that has just deleted thousands of files is slow to create others.
+const LEFT: usize = 250;
+
 /// A database and a broker prefix of a test's own, removed when dropped.
 pub struct Place {
     pub settings: Arc<Settings>,
@@ -93,6 +108,8 @@ pub struct Place {
     base_url: String,
     /// Whose database it is, where that is not whose server it is.
     role: Option<Role>,
+    /// What it was copied from.
+    template: Option<Arc<Place>>,
 }
 
 /// An account without special rights.
@@ -107,9 +124,26 @@ struct Role {
 impl Place {
     /// An empty, migrated place.
     pub async fn new() -> Self {
-        let place = Self::unmigrated().await;
-        MIGRATOR.run(&mut place.connect().await).await.unwrap();
+        let mut migrated = MIGRATED.lock().await;
+        let template = match migrated.upgrade() {
+            Some(template) => template,
+            None => {
+                let template = Arc::new(Self::unmigrated().await);
+                template.migrate().await;
+                *migrated = Arc::downgrade(&template);
+                template
+            }
+        };
+        drop(migrated);
+        let mut place = Self::create(None, &format!(" template {}", template.name)).await;
+        place.template = Some(template);
         place
+    }
+
+    async fn migrate(&self) {
+        let mut connection = self.connect().await;
+        MIGRATOR.run(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
     }
 
     /// An empty database without a schema.
@@ -126,9 +160,7 @@ impl Place {
         sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut base).await.unwrap();
         let owner = format!(" owner {name}");
         let place = Self::create(Some(Role { name, password, is_owned: true }), &owner).await;
-        let mut connection = place.connect().await;
-        MIGRATOR.run(&mut connection).await.unwrap();
-        connection.close().await.unwrap();
+        place.migrate().await;
         place
     }
 
@@ -154,7 +186,7 @@ impl Place {
         let environment = [("DATABASE_URL", url), ("AMQP_URL", amqp_url), ("ROLLCALL_BROKER__PREFIX", name.clone())];
         let environment = environment.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
         let settings = Arc::new(Settings::load(&Sources { environment, ..Sources::default() }).unwrap());
-        Self { settings, name, base_url, role }
+        Self { settings, name, base_url, role, template: None }
     }
 
     /// The database, for one who may do everything.
@@ -261,6 +293,8 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        static GONE: AtomicUsize = AtomicUsize::new(0);
+        let is_left = private_servers().is_some() && GONE.fetch_add(1, Ordering::Relaxed) < LEFT;
         let (settings, base_url, name) = (Arc::clone(&self.settings), self.base_url.clone(), self.name.clone());
         let role = self.role.take().filter(|role| role.is_owned).map(|role| role.name);
         // A runtime of its own: this may run inside of another one. What fails here fails no test; a
@@ -268,7 +302,7 @@ impl Drop for Place {
         let cleaning = std::thread::spawn(move || {
             tokio::runtime::Runtime::new().unwrap().block_on(async {
                 let _ = broker::remove(&settings.broker).await;
-                if let Ok(mut base) = PgConnection::connect(&base_url).await {
+                if !is_left && let Ok(mut base) = PgConnection::connect(&base_url).await {
                     let drop = AssertSqlSafe(format!("drop database if exists {name} with (force)"));
                     let _ = sqlx::raw_sql(drop).execute(&mut base).await;
                     if let Some(role) = role {
