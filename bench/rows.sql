@@ -1,13 +1,15 @@
 -- What the rows of a load cost by themselves: plain inserts and updates, with nothing looked up, received or refused, by one
 -- session. In an empty database of its own:
 --
---     rollcall migrate && psql "$DATABASE_URL" -v orgs=10000 -f bench/rows.sql
+--     rollcall migrate && psql "$DATABASE_URL" -v orgs=10000 -v people=3 -f bench/rows.sql
 --
--- The events are those of orgs-100 and orgs-10000 as far as rows go. Prints µs for an event, by time and not CPU time.
+-- The events are those of orgs-100, orgs-10000 and, with 3 people in each, orgs-10000-few as far as rows go. Prints µs for an event, by
+-- time and not CPU time.
 
 \set ON_ERROR_STOP on
 \if :{?orgs} \else \set orgs 100 \endif
 \if :{?events} \else \set events 300000 \endif
+\if :{?people} \else \set people 'case when random() < 0.7 then 25 else 250 end' \endif
 set jit = off;
 set client_min_messages = warning;
 create schema load;
@@ -18,15 +20,15 @@ insert into organizations (id, name) select id, 'Organization ' || number from o
 insert into org_telegram_groups (org_id, tg_chat_id, status)
     select id, -1001000000000 - number * 1000 - chat, 'active' from org, generate_series(0, 2) chat;
 
--- 8 of 100 write nothing new; 1,900 events a transaction, of one partition of four
+-- 8 of 100 write nothing new; 1,900 events a transaction, of one partition of eight
 create unlogged table event as
     select e.*, org.id as org_id, 100000000 + org.number * 1000 + person as tg_user_id, -1001000000000 - org.number * 1000 - chat as tg_chat_id,
-           4 * (row_number() over (partition by org.number % 4 order by source_id) / 1900) + org.number % 4 as transaction,
+           8 * (row_number() over (partition by org.number % 8 order by source_id) / 1900) + org.number % 8 as transaction,
            timestamptz '2026-09-18' + source_id * (interval '3 days' / :events) as at,
            rpad('', 40 + (source_id % 80)::int, 'release friday ') as text
     from (
         select source_id, floor(random() * :orgs)::int as number, floor(random() * 3)::int as chat,
-               floor(random() * case when random() < 0.7 then 25 else 250 end)::bigint as person
+               floor(random() * (:people))::bigint as person
         from generate_series(1, :events * 92 / 100) source_id
     ) e join org using (number);
 create unlogged table person as

@@ -191,8 +191,8 @@ begin
         return;
     end if;
 
-    -- Redelivered as a whole, as after a crash, when they come in great numbers: each deed is there, by the same event or a newer one of the same message, and so is
-    -- all that came with it, if the newest profile of each person came with one of these. Ends at the first deed that is new.
+    -- Redelivered as a whole, in great numbers, as after a crash: each deed is there, by the same event or a newer one of the same
+    -- message, and so is all that came with it, if the newest profile of each person came with one of these. Ends at the first that is new.
     is_known := false;
     if is_large and not true = any (has_unclaimed) then
         is_known := not exists (
@@ -545,9 +545,9 @@ begin
             ),
             judged as (
                 select d.*, not case
-                        -- what somebody wrote last is of that day
+                        -- what somebody wrote last there is of that day, and it was no other user of theirs
                         when d.event_type = 'message' and d.date = d.last_date and known_message_ids[d.place] is not null
-                            and not has_history and not has_merged[d.org] then true
+                            and not has_history and not has_merged[d.org] and not has_unclaimed[d.org] then true
                         when has_history or d.date between rollcall_local_date(known_from[d.place], shifts[d.org], zones[d.org]) and d.last_date then
                             exists (
                                 select from (
