@@ -125,14 +125,13 @@ impl Place {
     /// An empty, migrated place.
     pub async fn new() -> Self {
         let mut migrated = MIGRATED.lock().await;
-        let template = match migrated.upgrade() {
-            Some(template) => template,
-            None => {
-                let template = Arc::new(Self::unmigrated().await);
-                template.migrate().await;
-                *migrated = Arc::downgrade(&template);
-                template
-            }
+        let template = if let Some(template) = migrated.upgrade() {
+            template
+        } else {
+            let template = Arc::new(Self::unmigrated().await);
+            template.migrate().await;
+            *migrated = Arc::downgrade(&template);
+            template
         };
         drop(migrated);
         let mut place = Self::create(None, &format!(" template {}", template.name)).await;
