@@ -507,14 +507,15 @@ begin
                 place_is_news[activity_places[deed]] := place_tids[activity_places[deed]] is not null;
             end loop;
             select array_agg(g.tid), array_agg(g.first_seen_at), array_agg(g.last_joined_at), array_agg(g.last_left_at),
-                   array_agg(g.last_message_at)
-                into place_tids, known_from, known_joined_at, known_left_at, known_wrote_at
+                   array_agg(g.last_message_at), array_agg(g.newest_message_id)
+                into place_tids, known_from, known_joined_at, known_left_at, known_wrote_at, known_message_ids
                 from (
                     select unnest(place_orgs) as org, unnest(place_people) as person, unnest(place_chats) as tg_chat_id,
                            unnest(place_is_news) as is_news
                 ) n
                 left join lateral (
-                    select g.ctid as tid, g.first_seen_at, g.last_joined_at, g.last_left_at, g.last_message_at from participant_groups g
+                    select g.ctid as tid, g.first_seen_at, g.last_joined_at, g.last_left_at, g.last_message_at, g.newest_message_id
+                    from participant_groups g
                     where n.is_news and g.org_id = orgs[n.org] and g.participant_id = ids[n.person] and g.tg_chat_id = n.tg_chat_id
                     for no key update
                 ) g on true;
