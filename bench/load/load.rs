@@ -33,6 +33,7 @@ impl Load {
             redelivered: scenario.redelivered,
             bad: 0.0,
             bare: 0.0,
+            span: scenario.span,
             ..scenario::Options::new(events, UNTIL, seed)
         };
         let mut written = Vec::new();
@@ -87,13 +88,13 @@ impl Load {
 #[derive(Default)]
 pub struct Loads(Vec<(Kind, Arc<Load>)>);
 
-/// What tells the loads of a seed apart: organizations, chats and people of each, share of redelivered ones, events.
-type Kind = (usize, usize, u64, f64, u64);
+/// What tells the loads of a seed apart: organizations, chats and people of each, share of redelivered ones, seconds, events.
+type Kind = (usize, usize, u64, f64, i64, u64);
 
 impl Loads {
     fn of(&mut self, scenario: &Scenario, options: &Options) -> anyhow::Result<Arc<Load>> {
         let events = scenario.events(options);
-        let kind = (scenario.orgs, scenario.chats, scenario.people, scenario.redelivered, events);
+        let kind = (scenario.orgs, scenario.chats, scenario.people, scenario.redelivered, scenario.span, events);
         if let Some((_, load)) = self.0.iter().find(|(known, _)| *known == kind) {
             return Ok(Arc::clone(load));
         }

@@ -18,6 +18,8 @@ pub struct Scenario {
     pub people: u64,
     /// Share of events that come a second time.
     pub redelivered: f64,
+    /// Seconds from the first event to the last, as Telegram dates them.
+    pub span: i64,
     /// Settings of the worker and, as far as they concern them, of the limits.
     pub settings: &'static [&'static str],
     pub replicas: usize,
@@ -58,6 +60,11 @@ pub enum Measure {
 
 const BASE_NAME: &str = "orgs-100";
 const WIDE_NAME: &str = "orgs-100-wide";
+const DAYS_NAME: &str = "orgs-100-days";
+
+/// As long as a queue grows while nobody consumes.
+const HOUR: i64 = 3600;
+const THREE_DAYS: i64 = 3 * 24 * HOUR;
 
 /// The load and the settings that all others differ from in one thing.
 const BASE: Scenario = Scenario {
@@ -68,6 +75,7 @@ const BASE: Scenario = Scenario {
     chats: 3,
     people: 250,
     redelivered: 0.05,
+    span: HOUR,
     settings: &[],
     replicas: 1,
     latency: Duration::ZERO,
@@ -103,6 +111,21 @@ pub const ALL: &[Scenario] = &[
         people: 3,
         ..BASE
     },
+    Scenario {
+        name: DAYS_NAME,
+        about: "events of three days instead of an hour: more days of chats, other names each day",
+        span: THREE_DAYS,
+        ..BASE
+    },
+    Scenario {
+        name: "orgs-10000-few-days",
+        about: "10,000 organizations of 3 people each, events of three days: most are a chat's first of a day",
+        orgs: 10_000,
+        people: 3,
+        span: THREE_DAYS,
+        compared_with: &[DAYS_NAME],
+        ..BASE
+    },
     Scenario { name: "redelivered-10", about: "10 % redelivered", redelivered: 0.1, ..BASE },
     Scenario {
         name: "redelivered-100",
@@ -115,7 +138,7 @@ pub const ALL: &[Scenario] = &[
     Scenario { name: "replicas-2", about: "2 replicas", replicas: 2, ..BASE },
     Scenario { name: "replicas-4", about: "4 replicas", replicas: 4, ..BASE },
     Scenario { name: "partitions-1", about: "1 queue", settings: &["broker.partitions=1"], ..BASE },
-    Scenario { name: "partitions-4", about: "4 queues", settings: &["broker.partitions=4"], ..BASE },
+    Scenario { name: "partitions-8", about: "8 queues", settings: &["broker.partitions=8"], ..BASE },
     Scenario {
         name: "batch-100",
         about: "at most 100 events a transaction",

@@ -13,10 +13,10 @@ use axum::{
     routing::get,
 };
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, runtime};
 use tokio_util::sync::CancellationToken;
 
-use crate::{metrics, status::Status};
+use crate::{failure::Died, metrics, status::Status};
 use listener::Bounded;
 
 /// How long open requests may take once the worker stops.
@@ -31,12 +31,23 @@ pub async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))
 }
 
-/// Answers until `stop` is cancelled.
+/// Answers until `stop` is cancelled, on a thread of its own: a storm of requests takes that one's share of the cores and no more,
+/// and whoever asks whether the worker lives does not wait for what it does.
 ///
 /// # Errors
 ///
 /// When the listener breaks.
 pub async fn serve(listener: TcpListener, status: Arc<Status>, stop: CancellationToken) -> anyhow::Result<()> {
+    let listener = listener.into_std().context("the listener of the HTTP port")?;
+    let serving = tokio::task::spawn_blocking(move || {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build().context("a thread for HTTP")?;
+        runtime.block_on(answer(listener, status, stop))
+    });
+    serving.await.map_err(|_| Died("the thread for HTTP"))?
+}
+
+async fn answer(listener: std::net::TcpListener, status: Arc<Status>, stop: CancellationToken) -> anyhow::Result<()> {
+    let listener = TcpListener::from_std(listener).context("the listener of the HTTP port")?;
     let router = Router::new()
         // An outage is no reason to be restarted: alive means that this answers.
         .route("/healthz", get(async || "ok\n"))

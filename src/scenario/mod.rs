@@ -29,15 +29,18 @@ pub struct Options {
     pub bare: f64,
     /// Unix time of the last event.
     pub until: Seconds,
+    /// Seconds from the first event to the last.
+    pub span: Seconds,
     /// Chooses one of many scenarios.
     pub seed: u64,
 }
 
 impl Options {
-    /// A small platform on a busy day.
+    /// A small platform on three busy days.
     #[must_use]
     pub const fn new(events: u64, until: Seconds, seed: u64) -> Self {
-        Self { events, orgs: 12, chats: 3, users: 250, redelivered: 0.1, bad: 0.005, bare: 0.05, until, seed }
+        let span = 3 * 86_400;
+        Self { events, orgs: 12, chats: 3, users: 250, redelivered: 0.1, bad: 0.005, bare: 0.05, until, span, seed }
     }
 }
 
@@ -92,14 +95,14 @@ pub fn write(options: &Options, mut out: impl Write) -> io::Result<Told> {
     let mut communities: Vec<_> = orgs(options).into_iter().map(|org| Community::new(org, options.users)).collect();
     let mut told = Told::default();
     let mut recent: Vec<Vec<u8>> = Vec::new();
-    let span = 3 * 86_400;
+    let span = u64::try_from(options.span).unwrap_or(0);
     while told.events < options.events {
         if !recent.is_empty() && random.f64() < options.redelivered {
             told.redelivered += 1;
             write_line(&mut out, &recent[random.usize(..recent.len())])?;
         } else {
             let progress = i64::try_from(told.events * span / options.events.max(1)).unwrap_or(0);
-            let date = options.until - i64::try_from(span).unwrap_or(0) + progress;
+            let date = options.until - options.span + progress;
             let at = random.usize(..communities.len());
             let update_id = told.events + 1;
             let community = &mut communities[at];

@@ -60,12 +60,12 @@ async fn the_number_of_partitions_changes_under_load_and_loses_nothing() {
         orgs.push(create_org(&mut connection).await);
     }
     let mut running = [None, None];
-    restarted(&place, &mut running, "8").await;
+    restarted(&place, &mut running, "4").await;
 
     let stop = CancellationToken::new();
     let publishing = publish_until(&place, &orgs, stop.clone());
     let changing = async {
-        for number in ["12", "3", "1", "8"] {
+        for number in ["8", "3", "1", "4"] {
             restarted(&place, &mut running, number).await;
             let before = applied(&mut connection).await;
             let environment = [("ROLLCALL_BROKER__PARTITIONS", number)];
@@ -76,13 +76,13 @@ async fn the_number_of_partitions_changes_under_load_and_loses_nothing() {
             let enough = before + 200;
             eventually("events go on", async || applied(&mut place.connect().await).await > enough).await;
         }
-        let management = [("ROLLCALL_BROKER__MANAGEMENT_URL", url.as_str()), ("ROLLCALL_BROKER__PARTITIONS", "8")];
+        let management = [("ROLLCALL_BROKER__MANAGEMENT_URL", url.as_str()), ("ROLLCALL_BROKER__PARTITIONS", "4")];
         let told = partitions(&place, &management, &["prune"]).await.told();
         let deleted: Vec<_> = told.lines().filter_map(|line| line.strip_prefix("deleted ")).collect();
-        let surplus: Vec<_> = (8..12).rev().map(|number| format!("{}.events.{number}", place.name)).collect();
+        let surplus: Vec<_> = (4..8).rev().map(|number| format!("{}.events.{number}", place.name)).collect();
         assert_eq!(deleted, surplus);
         let told = partitions(&place, &management, &["prune"]).await.told();
-        assert!(told.contains("nothing is surplus: 8 partitions"), "{told}");
+        assert!(told.contains("nothing is surplus: 4 partitions"), "{told}");
         stop.cancel();
     };
     let (published, ()) = tokio::join!(publishing, changing);
@@ -103,7 +103,7 @@ async fn the_number_of_partitions_changes_under_load_and_loses_nothing() {
         sqlx::query_scalar("select count(*) from dead_letters").fetch_one(&mut connection).await.unwrap();
     assert_eq!(letters, 0);
     place.assert_metrics_recompute().await;
-    assert_eq!(broker::inspect(&place.settings.broker).await.unwrap().len(), 9, "eight partitions and the dead queue");
+    assert_eq!(broker::inspect(&place.settings.broker).await.unwrap().len(), 5, "four partitions and the dead queue");
 
     // One event, one queue: no route of one partition is left.
     place.publish_to(&Topology::new(&place.settings.broker).events_exchange(), said(orgs[0], 1..=50)).await;
@@ -129,19 +129,19 @@ async fn surplus_queues_are_emptied_by_replicas_and_pruned_by_nobody_else() {
     let (cause, remedy) = partitions(&place, &[("ROLLCALL_BROKER__PARTITIONS", "2")], &["prune"]).await.failure(1);
     assert!(cause.contains("broker.management_url") && remedy.contains("rabbitmq_management"), "{cause} {remedy}");
     let told = partitions(&place, &[("ROLLCALL_BROKER__PARTITIONS", "2")], &["apply"]).await.told();
-    assert!(told.contains(".events.2, ") && told.contains(".events.7;"), "{told}");
+    assert!(told.contains(".events.2, ") && told.contains(".events.3;"), "{told}");
     let (cause, remedy) = partitions(&place, &management("2"), &["prune", "--wait", "1s"]).await.failure(1);
     assert!(cause.contains("was not empty within 1s") && remedy.contains("replicas run"), "{cause} {remedy}");
 
     let checked = Ended::of(rollcall(&place, &management("2")).arg("check")).await.told();
-    assert!(checked.contains("6 more than broker.partitions: rollcall partitions apply"), "{checked}");
+    assert!(checked.contains("2 more than broker.partitions: rollcall partitions apply"), "{checked}");
     let status = Ended::of(rollcall(&place, &management("2")).args(["status"])).await.told();
-    assert_eq!(status.matches("(surplus)").count(), 6, "{status}");
+    assert_eq!(status.matches("(surplus)").count(), 2, "{status}");
     let replica = Replica::start(&place, &[("ROLLCALL_BROKER__PARTITIONS", "2")]);
     eventually("all is applied", async || messages_of(&place, org).await == 200).await;
     assert!(replica.log().contains("more partition queues than the setting says"), "{}", replica.log());
     let told = partitions(&place, &management("2"), &["prune"]).await.told();
-    assert_eq!(told.matches("deleted ").count(), 6, "{told}");
+    assert_eq!(told.matches("deleted ").count(), 2, "{told}");
     tokio::time::timeout(Duration::from_mins(1), replica.ready()).await.expect("it goes on without them");
     replica.stop().await;
 }
