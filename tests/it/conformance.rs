@@ -1,8 +1,8 @@
 //! The conformance kit agrees with every row, however the events come.
 
-use std::{env, time::Duration};
+use std::time::Duration;
 
-use crate::support::{DEADLINE, Kit, Place, Replica, eventually, eventually_within, postgres_log, rollcall};
+use crate::support::{DEADLINE, Kit, Place, Replica, eventually, eventually_within, is_full, postgres_log, rollcall};
 
 /// How the events are worked off.
 struct Way {
@@ -18,13 +18,9 @@ const THREE_SEVENS: Way = Way { replicas: 3, max_events: "7", kills: false };
 const THREE_ONES: Way = Way { replicas: 3, max_events: "1", kills: false };
 const KILLED: Way = Way { replicas: 3, max_events: "7", kills: true };
 
-/// 20,000 where `ROLLCALL_TEST_FULL` is set; the ways that are slow by nature get fewer otherwise.
+/// 20,000 in a full run; otherwise fewer, but for one.
 fn events(short: u32) -> u32 {
     if is_full() { 20_000 } else { short }
-}
-
-fn is_full() -> bool {
-    env::var_os("ROLLCALL_TEST_FULL").is_some()
 }
 
 /// Publishes a scenario, works it off and checks it; then all of it again in another order, and nothing
@@ -116,12 +112,12 @@ async fn seed_1_with_one_replica() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn seed_2_with_three_replicas() {
-    conforms(2, 20_000, THREE_FULL).await;
+    conforms(2, events(10_000), THREE_FULL).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn seed_3_with_three_replicas_and_batches_of_seven() {
-    conforms(3, events(10_000), THREE_SEVENS).await;
+    conforms(3, events(6_000), THREE_SEVENS).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -131,7 +127,7 @@ async fn seed_4_with_three_replicas_and_batches_of_one() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn seed_5_with_a_replica_killed_every_second() {
-    conforms(5, events(8_000), KILLED).await;
+    conforms(5, events(6_000), KILLED).await;
 }
 
 /// Every seed in every way: an hour, run before a release.

@@ -1,24 +1,18 @@
 //! The memory of a replica is bounded by its settings, whatever waits in the queues.
 
-use std::env;
-
 use rollcall::scenario::{self, Options};
 
 use crate::support::{
     Place, Replica,
     community::{NOON, create_org, enveloped, message},
-    eventually,
+    eventually, is_full,
 };
 
 const MB: u64 = 1_000_000;
 
-fn is_full() -> bool {
-    env::var_os("ROLLCALL_TEST_FULL").is_some()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_long_queue_of_events_takes_less_than_100_mb() {
-    let events = if is_full() { 200_000 } else { 60_000 };
+    let events = if is_full() { 200_000 } else { 30_000 };
     let place = Place::new().await;
     let mut connection = place.connect().await;
     let options = Options::new(events, NOON, 1);
@@ -61,7 +55,7 @@ async fn a_long_queue_of_events_takes_less_than_100_mb() {
 async fn bodies_of_one_mebibyte_take_what_the_settings_allow() {
     const PREFETCH: u64 = 10;
     // Even the fewer are twice what a replica holds.
-    let events = if is_full() { 300 } else { 160 };
+    let events = if is_full() { 300 } else { 80 };
     let place = Place::new().await;
     let mut connection = place.connect().await;
     let mut orgs = Vec::new();
