@@ -9,6 +9,7 @@
 \set ON_ERROR_STOP on
 \if :{?orgs} \else \set orgs 100 \endif
 \if :{?events} \else \set events 300000 \endif
+\if :{?partitions} \else \set partitions 4 \endif
 \if :{?people} \else \set people 'case when random() < 0.7 then 25 else 250 end' \endif
 set jit = off;
 set client_min_messages = warning;
@@ -20,11 +21,12 @@ insert into organizations (id, name) select id, 'Organization ' || number from o
 insert into org_telegram_groups (org_id, tg_chat_id, status)
     select id, -1001000000000 - number * 1000 - chat, 'active' from org, generate_series(0, 2) chat;
 
--- 8 of 100 write nothing new; 1,900 events a transaction, of one partition of eight
+-- 8 of 100 write nothing new; 1,900 events a transaction, of one partition
 create unlogged table event as
     select e.*, org.id as org_id, 100000000 + org.number * 1000 + person as tg_user_id, -1001000000000 - org.number * 1000 - chat as tg_chat_id,
-           8 * (row_number() over (partition by org.number % 8 order by source_id) / 1900) + org.number % 8 as transaction,
-           timestamptz '2026-09-18' + source_id * (interval '3 days' / :events) as at,
+           :partitions * (row_number() over (partition by org.number % :partitions order by source_id) / 1900)
+               + org.number % :partitions as transaction,
+           timestamptz '2026-09-21 12:00' + source_id * (interval '1 hour' / :events) as at,
            rpad('', 40 + (source_id % 80)::int, 'release friday ') as text
     from (
         select source_id, floor(random() * :orgs)::int as number, floor(random() * 3)::int as chat,

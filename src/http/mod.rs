@@ -13,7 +13,10 @@ use axum::{
     routing::get,
 };
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, runtime};
+use tokio::{
+    net::TcpListener,
+    runtime::{self, Handle},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{failure::Died, metrics, status::Status};
@@ -31,26 +34,30 @@ pub async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))
 }
 
-/// Answers until `stop` is cancelled, on a thread of its own: a storm of requests takes that one's share of the cores and no more,
-/// and whoever asks whether the worker lives does not wait for what it does.
+/// Answers until `stop` is cancelled, on a thread of its own: a storm of requests takes that one's share of the cores and no more.
 ///
 /// # Errors
 ///
 /// When the listener breaks.
 pub async fn serve(listener: TcpListener, status: Arc<Status>, stop: CancellationToken) -> anyhow::Result<()> {
     let listener = listener.into_std().context("the listener of the HTTP port")?;
-    let serving = tokio::task::spawn_blocking(move || {
+    let work = Handle::current();
+    let serving = work.clone().spawn_blocking(move || {
         let runtime = runtime::Builder::new_current_thread().enable_all().build().context("a thread for HTTP")?;
-        runtime.block_on(answer(listener, status, stop))
+        runtime.block_on(answer(listener, status, work, stop))
     });
     serving.await.map_err(|_| Died("the thread for HTTP"))?
 }
 
-async fn answer(listener: std::net::TcpListener, status: Arc<Status>, stop: CancellationToken) -> anyhow::Result<()> {
+async fn answer(
+    listener: std::net::TcpListener,
+    status: Arc<Status>,
+    work: Handle,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
     let listener = TcpListener::from_std(listener).context("the listener of the HTTP port")?;
     let router = Router::new()
-        // An outage is no reason to be restarted: alive means that this answers.
-        .route("/healthz", get(async || "ok\n"))
+        .route("/healthz", get(move || alive(work)))
         .route("/readyz", get(ready))
         .route("/metrics", get(scrape))
         .with_state(status);
@@ -60,6 +67,11 @@ async fn answer(listener: std::net::TcpListener, status: Arc<Status>, stop: Canc
         // Whoever sends half a request must not hold up the end of the worker.
         () = async { stop.cancelled().await; tokio::time::sleep(DRAIN).await } => Ok(()),
     }
+}
+
+/// An outage is no reason to be restarted: alive means that tasks run where the work is done.
+async fn alive(work: Handle) -> Result<&'static str, StatusCode> {
+    work.spawn(async { "ok\n" }).await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)
 }
 
 async fn ready(State(status): State<Arc<Status>>) -> (StatusCode, Json<Value>) {
