@@ -1,8 +1,8 @@
 //! Chaos: faults happen to the worker between real servers, and the rows must be those of the events that
 //! were confirmed. `cargo test --release --test chaos -- --help`.
 //!
-//! A release build runs faults against the unmodified program and prints the scoreboard. A debug build
-//! turns on seeded bugs, and sees that each is found.
+//! A release build runs faults against the unmodified program and prints the scoreboard. A debug build does so
+//! when faults are named, and turns on seeded bugs, to see that each is found.
 
 mod board;
 // A release build has no bugs to turn on.

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::support::{
     Kit, Place, Replica,
     community::{CHAT, Merge, create_org, enveloped, message, messages_of, said},
-    dead, dead_json, eventually, is_full,
+    dead, dead_json, eventually,
     proxy::{Action, Point, Proxy},
     rollcall,
 };
@@ -385,7 +385,7 @@ async fn killed_and_concurrent_replays_end_every_letter_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_kit_agrees_after_killed_replays() {
-    let Some(kit) = Kit::generate(61, if is_full() { 8000 } else { 4000 }).await else { return };
+    let Some(kit) = Kit::generate(61, 8000).await else { return };
     let place = Place::new().await;
     // Nobody is there yet: all that could be applied is refused.
     place.publish(kit.bodies()).await;
