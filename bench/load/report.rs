@@ -220,6 +220,8 @@ const COLUMNS: &[(&str, &str, usize)] = &[
 const NOTES: &[(&str, &str, &str)] = &[
     ("again_to_fresh_rate", "events/s over those of the first time", ""),
     ("again_to_fresh_wal", "WAL over that of the first time", ""),
+    ("delivery_p50_ms", "publish to delivery p50", " ms"),
+    ("delivery_p99_ms", "publish to delivery p99", " ms"),
     ("latency_p50_ms", "publish to ack p50", " ms"),
     ("latency_p99_ms", "publish to ack p99", " ms"),
     ("latency_p100_ms", "publish to ack, longest", " ms"),

@@ -30,6 +30,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 /// An ack that a replica sent.
 struct Ack {
+    delivered_at: Instant,
     at: Instant,
     partition: Option<usize>,
     body: Arc<[u8]>,
@@ -45,10 +46,10 @@ impl Acks {
         acks.iter().find(|ack| ack.partition == Some(partition) && ack.at > after).map(|ack| ack.at)
     }
 
-    /// Milliseconds from the time that each was due to its first ack, sorted.
-    fn latencies(&self, due: &HashMap<Vec<u8>, Instant>) -> Vec<f64> {
+    /// Milliseconds from the time that each was due to a moment of its ack's, sorted.
+    fn latencies(&self, due: &HashMap<Vec<u8>, Instant>, moment: fn(&Ack) -> Instant) -> Vec<f64> {
         let acks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let latency = |ack: &Ack| Some(ack.at.duration_since(*due.get(&*ack.body)?).as_secs_f64() * 1000.0);
+        let latency = |ack: &Ack| Some(moment(ack).duration_since(*due.get(&*ack.body)?).as_secs_f64() * 1000.0);
         let mut latencies: Vec<_> = acks.iter().filter_map(latency).collect();
         latencies.sort_by(f64::total_cmp);
         latencies
@@ -58,10 +59,10 @@ impl Acks {
 impl Watcher for Acks {
     fn acked(&self, deliveries: Vec<Delivered>) -> BoxFuture<'_, ()> {
         let at = Instant::now();
-        let acks = deliveries.into_iter().map(|Delivered { queue_consumer_tag, body, .. }| {
+        let acks = deliveries.into_iter().map(|Delivered { queue_consumer_tag, at: delivered_at, body, .. }| {
             // <prefix>.events.<partition>@<replica>
             let queue = queue_consumer_tag.split('@').next().unwrap_or_default();
-            Ack { at, partition: queue.rsplit('.').next().and_then(|number| number.parse().ok()), body }
+            Ack { delivered_at, at, partition: queue.rsplit('.').next().and_then(|number| number.parse().ok()), body }
         });
         self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(acks);
         Box::pin(async {})
@@ -97,10 +98,12 @@ pub async fn latency(run: &Run<'_>, program: &Path, rate: u32) -> anyhow::Result
     until("everything is acked", async || run.place.ready().await == 0 && in_flight(&watched).await == 0.0).await?;
     let begun = due.values().min().copied().context("nothing was published")?;
     due.retain(|_, due| *due > begun + WARM_UP);
-    let latencies = watched.acks.latencies(&due);
+    let delivery = watched.acks.latencies(&due, |ack| ack.delivered_at);
+    let latencies = watched.acks.latencies(&due, |ack| ack.at);
     ensure!(latencies.len() == due.len(), "{} of {} acks were seen", latencies.len(), due.len());
     let mut figures = Figures::default();
     for percent in [50, 90, 99, 100] {
+        figures.set(&format!("delivery_p{percent}_ms"), percentile(&delivery, percent));
         figures.set(&format!("latency_p{percent}_ms"), percentile(&latencies, percent));
     }
     watched.replica.stop().await;
@@ -135,7 +138,7 @@ pub async fn takeover(run: &Run<'_>, program: &Path, rate: u32) -> anyhow::Resul
     figures.set("takeover_ms", taken.as_secs_f64() * 1000.0);
     figures.set("join_ms", joined.as_secs_f64() * 1000.0);
     until("everything is acked", async || run.place.ready().await == 0 && in_flight(&second).await == 0.0).await?;
-    let latencies = second.acks.latencies(&due);
+    let latencies = second.acks.latencies(&due, |ack| ack.at);
     figures.set("latency_p100_ms", percentile(&latencies, 100));
     for watched in [second, third] {
         watched.replica.stop().await;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::{StreamExt as _, stream};
 use rollcall::{sabotage::VARIABLE, servers::Servers};
 
 use crate::{
@@ -44,24 +45,34 @@ const IMPATIENCE: Duration = Duration::from_secs(10);
 const SEED: u64 = 6;
 const EVENTS: u64 = 2_000;
 
-/// Turns each on; returns whether all were found, and nothing was found without one.
-pub async fn hunt(wants: impl Fn(&str) -> bool, servers: Option<&'static Servers>) -> bool {
+/// Turns each on, `jobs` at once; returns whether all were found, and nothing was found without one.
+pub async fn hunt(wants: impl Fn(&str) -> bool, jobs: usize, servers: Option<&'static Servers>) -> bool {
     let load = Load::generate(SEED, EVENTS).shared();
     let template = Place::template().await;
     load.set_up(&template).await;
     let faults = faults::all();
     let named =
         |name: &str| faults.iter().find(|fault| fault.name == name).unwrap_or_else(|| panic!("no fault {name}"));
-    let seeded: Vec<_> = SEEDED.iter().filter(|(bug, ..)| wants(bug)).collect();
+    let seeded: Vec<_> = SEEDED
+        .iter()
+        .filter(|(bug, ..)| wants(bug))
+        .map(|(bug, fault, settings)| (*bug, named(fault), *settings))
+        .collect();
     let mut controls: Vec<&Fault> = Vec::new();
-    let mut is_sound = true;
-    for (bug, fault, settings) in &seeded {
-        let fault = named(fault);
+    for (_, fault, _) in &seeded {
         if controls.iter().all(|control| control.name != fault.name) {
             controls.push(fault);
         }
-        let environment = [settings, &[(VARIABLE, *bug)][..]].concat();
-        let run = run(fault, &load, &template, servers, &environment, IMPATIENCE).await;
+    }
+    let mut is_sound = true;
+    let (load, template) = (&load, &template);
+    let mut hunted = stream::iter(&seeded)
+        .map(async |(bug, fault, settings)| {
+            let environment = [settings, &[(VARIABLE, *bug)][..]].concat();
+            (bug, run(fault, load, template, servers, &environment, IMPATIENCE).await)
+        })
+        .buffer_unordered(jobs);
+    while let Some((bug, run)) = hunted.next().await {
         let is_found = !run.verdict.is_clean();
         is_sound &= is_found;
         let verdict = &run.verdict;
@@ -69,7 +80,7 @@ pub async fn hunt(wants: impl Fn(&str) -> bool, servers: Option<&'static Servers
         eprintln!(
             "{} {bug} ({}): lost {}, duplicated {}, unexpected {}, false dead letters {}, early acks {} {first:.120}",
             if is_found { "found    " } else { "NOT FOUND" },
-            fault.name,
+            run.fault,
             verdict.lost,
             verdict.duplicated,
             verdict.unexpected,
@@ -77,10 +88,11 @@ pub async fn hunt(wants: impl Fn(&str) -> bool, servers: Option<&'static Servers
             verdict.early_acks,
         );
     }
-    for fault in controls {
-        let run = run(fault, &load, &template, servers, &[], PATIENCE).await;
+    let mut sound =
+        stream::iter(controls).map(|fault| run(fault, load, template, servers, &[], PATIENCE)).buffer_unordered(jobs);
+    while let Some(run) = sound.next().await {
         is_sound &= run.is_green();
-        eprintln!("{} without a bug ({})", if run.is_green() { "clean    " } else { "NOT CLEAN" }, fault.name);
+        eprintln!("{} without a bug ({})", if run.is_green() { "clean    " } else { "NOT CLEAN" }, run.fault);
         for trouble in &run.verdict.troubles {
             eprintln!("    {trouble}");
         }

@@ -21,15 +21,14 @@ mod support;
 mod verdict;
 
 use std::{
-    collections::HashMap,
     fs::File,
     io::{BufRead as _, BufReader, Write as _},
     path::Path,
     process::ExitCode,
-    sync::Arc,
 };
 
 use clap::Parser as _;
+use futures_util::{StreamExt as _, stream};
 use rollcall::servers::Servers;
 
 use board::board;
@@ -67,7 +66,11 @@ async fn main() -> ExitCode {
     #[cfg(debug_assertions)]
     if options.bugs {
         eprintln!("seeded bugs against the debug build; the scoreboard is cargo test --release --test chaos");
-        return if bugs::hunt(|bug| options.wants(bug), servers).await { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        return if bugs::hunt(|bug| options.wants(bug), options.jobs, servers).await {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        };
     }
     let faults: Vec<_> = faults::all().into_iter().filter(|fault| options.wants(fault.name)).collect();
     let runs = run_all(&options, &faults, servers).await;
@@ -83,55 +86,67 @@ fn verdict(runs: &[Run]) -> ExitCode {
 }
 
 async fn run_all(options: &Options, faults: &[Fault], servers: Option<&'static Servers>) -> Vec<Run> {
-    let mut runs: Vec<Run> = Vec::new();
-    let total = faults.len() * options.seeds().count();
-    let mut loads: HashMap<u64, (Arc<Load>, Place)> = HashMap::new();
-    for fault in faults {
-        if fault.needs_servers && servers.is_none() {
-            eprintln!(
-                "NOT RUN: {}: needs servers that may be stopped, not those of DATABASE_URL and AMQP_URL",
-                fault.name
-            );
-            continue;
-        }
-        if let Err(missing) = (fault.has_what_it_needs)() {
-            eprintln!("NOT RUN: {}: {missing}", fault.name);
-            continue;
-        }
-        for seed in options.seeds() {
-            if let std::collections::hash_map::Entry::Vacant(vacant) = loads.entry(seed) {
-                let load = Load::generate(seed, options.events()).shared();
-                let template = Place::template().await;
-                load.set_up(&template).await;
-                vacant.insert((load, template));
-            }
-            let (load, template) = &loads[&seed];
-            let run = run(fault, load, template, servers, &[], scene::PATIENCE).await;
-            runs.push(run.clone());
-            let state = if run.is_green() {
-                "ok"
-            } else if run.is_void() {
-                "VOID"
-            } else {
-                "RED"
-            };
-            eprintln!(
-                "[{}/{total}] {state} {}, seed {seed}: {}/{} in {:.1} s",
-                runs.len(),
-                run.fault,
-                run.reached,
-                run.wanted,
-                run.seconds
-            );
-            for trouble in &run.verdict.troubles {
-                eprintln!("    {trouble}");
-            }
-            if let Some(file) = &options.save {
-                save(file, &run);
+    let mut loads = Vec::new();
+    for seed in options.seeds() {
+        let load = Load::generate(seed, options.events()).shared();
+        let template = Place::template().await;
+        load.set_up(&template).await;
+        loads.push((load, template));
+    }
+    let total = faults.len() * loads.len();
+    let (exclusive, shared): (Vec<_>, Vec<_>) =
+        faults.iter().filter(|fault| can_run(fault, servers)).partition(|fault| fault.needs_servers);
+    let mut runs = Vec::new();
+    for (faults, jobs) in [(shared, options.jobs), (exclusive, 1)] {
+        let all = faults.into_iter().flat_map(|fault| loads.iter().map(move |load| (fault, load)));
+        let mut done = stream::iter(all)
+            .map(|(fault, (load, template))| run(fault, load, template, servers, &[], scene::PATIENCE))
+            .buffer_unordered(jobs);
+        while let Some(run) = done.next().await {
+            runs.push(run);
+            tell(&runs, total);
+            if let (Some(file), Some(run)) = (&options.save, runs.last()) {
+                save(file, run);
             }
         }
     }
     runs
+}
+
+fn can_run(fault: &Fault, servers: Option<&'static Servers>) -> bool {
+    let missing = if fault.needs_servers && servers.is_none() {
+        Err("needs servers that may be stopped, not those of DATABASE_URL and AMQP_URL")
+    } else {
+        (fault.has_what_it_needs)()
+    };
+    if let Err(missing) = missing {
+        eprintln!("NOT RUN: {}: {missing}", fault.name);
+    }
+    missing.is_ok()
+}
+
+/// Says how the last run went.
+fn tell(runs: &[Run], total: usize) {
+    let Some(run) = runs.last() else { return };
+    let state = if run.is_green() {
+        "ok"
+    } else if run.is_void() {
+        "VOID"
+    } else {
+        "RED"
+    };
+    eprintln!(
+        "[{}/{total}] {state} {}, seed {}: {}/{} in {:.1} s",
+        runs.len(),
+        run.fault,
+        run.seed,
+        run.reached,
+        run.wanted,
+        run.seconds
+    );
+    for trouble in &run.verdict.troubles {
+        eprintln!("    {trouble}");
+    }
 }
 
 fn save(file: &Path, run: &Run) {

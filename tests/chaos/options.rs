@@ -30,6 +30,9 @@ pub struct Options {
     /// Turns seeded bugs on, one after the other, and sees that each is found (needs a debug build)
     #[arg(long)]
     pub bugs: bool,
+    /// Runs at once, but for faults that stop servers; recoveries take longer then
+    #[arg(long, default_value_t = 1)]
+    pub jobs: usize,
     /// Lists the faults
     #[arg(long)]
     pub list: bool,

@@ -391,9 +391,11 @@ impl Notes {
         notes
     }
 
-    async fn next_acked(&self) -> Vec<Delivered> {
+    /// Tags of consumers, whether it came again, and bodies.
+    async fn next_acked(&self) -> Vec<(String, bool, Arc<[u8]>)> {
         eventually("an ack comes", async || !self.acked.lock().unwrap().is_empty()).await;
-        self.acked.lock().unwrap().remove(0)
+        let acked = self.acked.lock().unwrap().remove(0);
+        acked.into_iter().map(|it| (it.queue_consumer_tag, it.redelivered, it.body)).collect()
     }
 }
 
@@ -420,11 +422,8 @@ async fn a_watcher_is_told_of_acks_and_holds_them() {
     let (_connection, channel) = channel(broker.proxy.url()).await;
     let (ack, nack) =
         (|multiple| BasicAckOptions { multiple }, BasicNackOptions { requeue: true, ..Default::default() });
-    let delivered = |number: usize, tag: &str, redelivered| Delivered {
-        queue_consumer_tag: tag.to_owned(),
-        redelivered,
-        body: bodies[number].as_slice().into(),
-    };
+    let delivered =
+        |number: usize, tag: &str, redelivered| (tag.to_owned(), redelivered, Arc::from(bodies[number].as_slice()));
 
     let got = channel.basic_get(broker.queue.as_str().into(), BasicGetOptions::default()).await.unwrap().unwrap();
     channel.basic_ack(got.delivery_tag, ack(false)).await.unwrap();

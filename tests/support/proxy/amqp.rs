@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard},
+    time::Instant,
 };
 
 use super::{
@@ -153,7 +154,8 @@ impl Frames {
         let mut channels = self.channels();
         match message {
             Message::Delivered { tag, consumer_tag, redelivered } => {
-                channels.deliver(channel, tag, Delivered { queue_consumer_tag: consumer_tag, redelivered, body });
+                let delivered = Delivered { queue_consumer_tag: consumer_tag, redelivered, at: Instant::now(), body };
+                channels.deliver(channel, tag, delivered);
             }
             Message::Published { number, exchange, routing_key, is_mandatory } => {
                 channels.publish(channel, number, Published { exchange, routing_key, body }, is_mandatory);

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use futures_util::future::BoxFuture;
 
@@ -14,11 +14,13 @@ pub trait Watcher: Send + Sync {
 }
 
 /// A delivery, or the answer to a get.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Delivered {
     /// Empty for a get.
     pub queue_consumer_tag: String,
     pub redelivered: bool,
+    /// When all of it had come.
+    pub at: Instant,
     pub body: Arc<[u8]>,
 }
 
