@@ -233,25 +233,24 @@ mod tests {
 
     #[test]
     fn organizations_take_turns() {
-        let mut batcher = Batcher::new(1, SIZE);
+        let (now, mut batcher) = (Instant::now(), Batcher::new(1, SIZE));
         for event in 0..30 {
             batcher.push(0, org(event % 3), event, 1);
         }
         let mut seen = Vec::new();
         for _ in 0..3 {
-            seen.extend(take(&mut batcher, Instant::now()).into_iter().map(|batch| batch.org));
+            seen.extend(take(&mut batcher, now).into_iter().map(|batch| batch.org));
         }
         assert!([0, 1, 2].iter().all(|number| seen.contains(&org(*number))), "{seen:?}");
     }
 
     #[test]
     fn bytes_bound_a_batch_but_never_block_an_event() {
-        let mut batcher = Batcher::new(1, SIZE);
+        let (now, mut batcher) = (Instant::now(), Batcher::new(1, SIZE));
         batcher.push(0, org(1), 'a', 60);
         batcher.push(0, org(1), 'b', 60);
         batcher.push(0, org(1), 'c', 1_000);
-        let mut taken =
-            || take(&mut batcher, Instant::now()).into_iter().flat_map(|batch| batch.events).collect::<String>();
+        let mut taken = || take(&mut batcher, now).into_iter().flat_map(|batch| batch.events).collect::<String>();
         assert_eq!([taken(), taken(), taken(), taken()], ["a", "b", "c", ""]);
     }
 
@@ -270,12 +269,12 @@ mod tests {
 
     #[test]
     fn the_fullest_partition_leaves_first_and_alone_if_that_is_worthwhile() {
-        let mut batcher = Batcher::new(3, SIZE);
+        let (now, mut batcher) = (Instant::now(), Batcher::new(3, SIZE));
         let mut taken = |pushed: &[usize]| -> Vec<_> {
             for &partition in pushed {
                 batcher.push(partition, org(1), partition, 1);
             }
-            let batches = take(&mut batcher, Instant::now());
+            let batches = take(&mut batcher, now);
             batches.into_iter().map(|batch| (batch.partition, batch.events.len())).collect()
         };
         assert_eq!(taken(&[2, 2, 0, 0, 0, 0, 0]), [(0, 3)]);
@@ -286,22 +285,22 @@ mod tests {
 
     #[test]
     fn no_partition_is_passed_over_for_ever() {
-        let mut batcher = Batcher::new(2, SIZE);
+        let (now, mut batcher) = (Instant::now(), Batcher::new(2, SIZE));
         batcher.push(0, org(0), 0, 1);
         let mut partitions = || -> Vec<_> {
             (0..3).for_each(|event| batcher.push(1, org(1), event, 1));
-            take(&mut batcher, Instant::now()).into_iter().map(|batch| batch.partition).collect()
+            take(&mut batcher, now).into_iter().map(|batch| batch.partition).collect()
         };
         assert_eq!([partitions(), partitions(), partitions()], [vec![1], vec![1], vec![0, 1]]);
     }
 
     #[test]
     fn a_partition_without_an_open_transaction_comes_first() {
-        let mut batcher = Batcher::new(2, SIZE);
+        let (now, mut batcher) = (Instant::now(), Batcher::new(2, SIZE));
         (0..6).for_each(|number| batcher.push(0, org(number), number, 1));
         batcher.push(1, org(6), 6, 1);
         let mut partitions = || -> Vec<_> {
-            let taken = batcher.take(Instant::now(), 1).map(|taken| taken.batches).unwrap_or_default();
+            let taken = batcher.take(now, 1).map(|taken| taken.batches).unwrap_or_default();
             taken.into_iter().map(|batch| batch.partition).collect()
         };
         assert_eq!([partitions(), partitions()], [vec![0; 5], vec![1, 0]]);
@@ -456,15 +455,15 @@ mod tests {
     #[test]
     fn idle_writers_share_what_waits() {
         let size = Size { max_events: 1000, max_bytes: 1000, max_transaction_events: 1000, worthwhile: 60 };
-        let mut batcher = Batcher::new(1, size);
+        let (now, mut batcher) = (Instant::now(), Batcher::new(1, size));
         (0..200).for_each(|event| batcher.push(0, org(event), event, 1));
-        let mut taken = |idle| batcher.take(Instant::now(), idle).map_or(0, |taken| taken.batches.len());
+        let mut taken = |idle| batcher.take(now, idle).map_or(0, |taken| taken.batches.len());
         assert_eq!([taken(2), taken(1), taken(1)], [100, 100, 0]);
         (0..200).for_each(|event| batcher.push(0, org(255), event, 0));
-        let alone = batcher.take(Instant::now(), 2).map_or(0, |taken| taken.batches[0].events.len());
+        let alone = batcher.take(now, 2).map_or(0, |taken| taken.batches[0].events.len());
         assert_eq!(alone, 200, "only one writer can take it");
         (1..=60).for_each(|number| batcher.push(0, Uuid::from_u128(number), 0, 1));
-        let few = batcher.take(Instant::now(), 9).map_or(0, |taken| taken.batches.len());
+        let few = batcher.take(now, 9).map_or(0, |taken| taken.batches.len());
         assert_eq!(few, 60, "too few to share");
     }
 
@@ -474,14 +473,15 @@ mod tests {
             pushed in prop::collection::vec((0_usize..3, 0_u8..6, 0_usize..80), 0..200), idle in 1_usize..4, open in 0_usize..4,
             worthwhile in 1_usize..9,
         ) {
-            let mut batcher = Batcher::new(3, Size { worthwhile, ..SIZE });
+            // At one moment: nothing gathers.
+            let (now, mut batcher) = (Instant::now(), Batcher::new(3, Size { worthwhile, ..SIZE }));
             for (event, &(partition, number, bytes)) in pushed.iter().enumerate() {
                 batcher.push(partition, org(number), event, bytes);
             }
             prop_assert_eq!(batcher.waiting(), pushed.len());
             let (mut left, mut holds) = (Vec::new(), VecDeque::new());
             while batcher.waiting() > 0 || !holds.is_empty() {
-                let taken = batcher.take(Instant::now(), idle);
+                let taken = batcher.take(now, idle);
                 prop_assert!(taken.is_some() || !holds.is_empty());
                 if taken.is_none() || holds.len() >= open {
                     holds.pop_front().into_iter().for_each(|(hold, _)| batcher.release(hold));
