@@ -194,12 +194,12 @@ impl<E> Batcher<E> {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::VecDeque, time::Duration};
+    use std::{collections::VecDeque, ops::Range, time::Duration};
 
     use proptest::prelude::*;
 
     use super::*;
-    use crate::batch::pace::{CROWDED, FEW, LONGEST_GATHERING, LONGEST_WAIT, WINDOW};
+    use crate::batch::pace::{CROWDED, FEW, LONGEST_GATHERING, LONGEST_OF_FEW, LONGEST_WAIT, WINDOW};
 
     const SIZE: Size = Size { max_events: 3, max_bytes: 100, max_transaction_events: 5, worthwhile: 2 };
 
@@ -316,11 +316,34 @@ mod tests {
         assert_eq!(first.batches.len(), 2, "{first:?}");
         batcher.push(0, org(1), 3, 1);
         batcher.defer(batch(org(1), Trigger::Idle, vec![6]), now);
-        assert_eq!(batcher.take(now, 1), None);
-        assert_eq!(batcher.next_due(now), None, "nobody should wake up for what is held");
+        let later = now + LONGEST_OF_FEW;
+        assert_eq!([batcher.take(now, 1), batcher.take(later, 1)], [None, None]);
+        assert_eq!(batcher.next_due(later), None, "nobody should wake up for what is held");
         batcher.release(first.hold);
         assert_eq!(batcher.next_due(now), Some(now));
         assert_eq!(take(&mut batcher, now), [batch(org(1), Trigger::Again, vec![6, 3])]);
+    }
+
+    #[test]
+    fn few_wait_while_few_are_written_but_not_long() {
+        let (now, mut batcher) = (Instant::now(), Batcher::new(1, LARGE_SIZE));
+        let push = |batcher: &mut Batcher<u8>, numbers: Range<u8>| {
+            numbers.for_each(|number| batcher.push(0, org(number), number, 1))
+        };
+        push(&mut batcher, 0..2);
+        let first = batcher.take(now, 1).unwrap();
+        push(&mut batcher, 10..12);
+        assert_eq!((batcher.take(now, 1), batcher.next_due(now)), (None, Some(now + LONGEST_OF_FEW)));
+        let second = batcher.take(now + LONGEST_OF_FEW, 1).unwrap();
+        push(&mut batcher, 20..30);
+        let third = batcher.take(now + LONGEST_OF_FEW, 1).unwrap();
+        assert_eq!(third.batches.len(), 10, "they are worth a transaction");
+        push(&mut batcher, 40..42);
+        assert_eq!(batcher.take(now + LONGEST_OF_FEW, 1), None);
+        for hold in [first.hold, second.hold, third.hold] {
+            batcher.release(hold);
+        }
+        assert_eq!(batcher.take(now + LONGEST_OF_FEW, 1).unwrap().batches.len(), 2, "nobody is waited for");
     }
 
     #[test]
@@ -333,9 +356,9 @@ mod tests {
         let sizes = |taken: Option<&Transaction<usize>>| taken.map(|taken| taken.batches[0].events.len());
         push(&mut batcher, 1, FEW);
         let few = batcher.take(now, 1);
-        push(&mut batcher, 2, 1);
+        push(&mut batcher, 2, 10);
         let beside_few = batcher.take(now, 1);
-        assert_eq!([sizes(few.as_ref()), sizes(beside_few.as_ref())], [Some(FEW), Some(1)]);
+        assert_eq!([sizes(few.as_ref()), sizes(beside_few.as_ref())], [Some(FEW), Some(10)]);
         assert_eq!((batcher.take(now, 1), batcher.next_due(now)), (None, None), "nothing waits");
         push(&mut batcher, 3, 9);
         assert_eq!((batcher.take(now, 1), batcher.next_due(now)), (None, Some(now + LONGEST_GATHERING)));
@@ -432,7 +455,7 @@ mod tests {
     #[test]
     fn transactions_take_turns_after_they_met_another_replica() {
         let now = Instant::now();
-        let mut batcher = Batcher::new(1, SIZE);
+        let mut batcher = Batcher::new(1, Size { worthwhile: 1, ..SIZE });
         let leaves = |batcher: &mut Batcher<_>, number, at| {
             batcher.push(0, org(number), number, 1);
             batcher.take(at, 1)

@@ -4,6 +4,9 @@ use std::time::{Duration, Instant};
 
 /// Transactions of so few events are over before more can gather.
 pub(super) const FEW: usize = 64;
+/// So long fewer wait for one of few, should it take longer: two of them at once cost more than one of all, and are slower where
+/// cores are busy.
+pub(super) const LONGEST_OF_FEW: Duration = Duration::from_millis(5);
 /// So long more is waited for while others are written, should it take longer.
 pub(super) const LONGEST_GATHERING: Duration = Duration::from_millis(20);
 /// The same while many arrive and nobody writes.
@@ -94,7 +97,11 @@ impl Pace {
         } else {
             // With a single organization nobody writes while it gathers.
             let enough = if self.was_alone { worthwhile / 2 } else { worthwhile };
-            (are_many && waiting.events < enough, LONGEST_OF_MANY)
+            if are_many && waiting.events < enough {
+                (true, LONGEST_OF_MANY)
+            } else {
+                (self.open > 0 && waiting.events < worthwhile.min(FEW), LONGEST_OF_FEW)
+            }
         };
         waits && waiting.events > 0 && !self.is_closed && *self.until.get_or_insert(now + longest) > now
     }
