@@ -328,7 +328,7 @@ mod tests {
     fn few_wait_while_few_are_written_but_not_long() {
         let (now, mut batcher) = (Instant::now(), Batcher::new(1, LARGE_SIZE));
         let push = |batcher: &mut Batcher<u8>, numbers: Range<u8>| {
-            numbers.for_each(|number| batcher.push(0, org(number), number, 1))
+            numbers.for_each(|number| batcher.push(0, org(number), number, 1));
         };
         push(&mut batcher, 0..2);
         let first = batcher.take(now, 1).unwrap();
