@@ -66,7 +66,7 @@ async fn main() -> ExitCode {
     #[cfg(debug_assertions)]
     if options.bugs {
         eprintln!("seeded bugs against the debug build; the scoreboard is cargo test --release --test chaos");
-        return if bugs::hunt(|bug| options.wants(bug), options.jobs, servers).await {
+        return if bugs::hunt(|bug| options.wants(bug), options.jobs.get(), servers).await {
             ExitCode::SUCCESS
         } else {
             ExitCode::FAILURE
@@ -97,7 +97,7 @@ async fn run_all(options: &Options, faults: &[Fault], servers: Option<&'static S
     let (exclusive, shared): (Vec<_>, Vec<_>) =
         faults.iter().filter(|fault| can_run(fault, servers)).partition(|fault| fault.needs_servers);
     let mut runs = Vec::new();
-    for (faults, jobs) in [(shared, options.jobs), (exclusive, 1)] {
+    for (faults, jobs) in [(shared, options.jobs.get()), (exclusive, 1)] {
         let all = faults.into_iter().flat_map(|fault| loads.iter().map(move |load| (fault, load)));
         let mut done = stream::iter(all)
             .map(|(fault, (load, template))| run(fault, load, template, servers, &[], scene::PATIENCE))

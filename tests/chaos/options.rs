@@ -1,6 +1,6 @@
 //! What the command line says.
 
-use std::path::PathBuf;
+use std::{num::NonZeroUsize, path::PathBuf};
 
 use clap::Parser;
 
@@ -31,8 +31,8 @@ pub struct Options {
     #[arg(long)]
     pub bugs: bool,
     /// Runs at once, but for faults that stop servers; recoveries take longer then
-    #[arg(long, default_value_t = 1)]
-    pub jobs: usize,
+    #[arg(long, default_value_t = NonZeroUsize::MIN)]
+    pub jobs: NonZeroUsize,
     /// Lists the faults
     #[arg(long)]
     pub list: bool,
