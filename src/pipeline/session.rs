@@ -31,7 +31,7 @@ use crate::{
     retry::Backoff,
     sabotage::{self, Bug, is_on},
     settings::{self, Settings},
-    settle::{Ack, Ledger, Letter, Outcome, Receipt, Refused, Settled, publish_letters},
+    settle::{Ack, AckLimits, Ledger, Letter, Outcome, Receipt, Refused, Settled, publish_letters},
     status::Status,
 };
 
@@ -123,8 +123,8 @@ pub(super) async fn run(
     tracing::info!(replica = worker.replica, partitions = topology.event_queues().count(), "consuming");
 
     let over = CancellationToken::new();
-    let (partitions, prefetch) = (topology.event_queues().count(), usize::from(settings.broker.prefetch));
-    let held = prefetch * partitions;
+    let (partitions, prefetch) = (topology.event_queues().count(), settings.broker.prefetch);
+    let held = usize::from(prefetch) * partitions;
     // Each message holds at least one unsettled delivery, of which there are `held`: these two never fill.
     let (settled, settlements) = mpsc::channel(held);
     let (refused, letters) = mpsc::channel(held);
@@ -159,7 +159,7 @@ pub(super) async fn run(
         intake,
         deliveries,
         suspects: Suspects::default(),
-        ledger: Ledger::new(partitions, max_stuck(prefetch), worker.status.metrics.in_flight.clone()),
+        ledger: Ledger::new(partitions, ack_limits(prefetch), worker.status.metrics.in_flight.clone()),
         settlements,
         entry,
         bare,
@@ -177,10 +177,11 @@ pub fn size(settings: &Settings) -> Size {
     Size { max_events, max_bytes, max_transaction_events, worthwhile }
 }
 
-/// Settled deliveries of a partition that may wait for one before them: its writers are seldom done at the same time, and
-/// acks one by one cost the broker as much as the events.
-const fn max_stuck(prefetch: usize) -> usize {
-    prefetch * 3 / 4
+/// Settled deliveries of a partition may wait for one before them: its writers are seldom done at the same time, and
+/// acks one by one cost the broker as much as the events. But to take an ack of many, and to deliver as many at once, costs it more
+/// than several of fewer.
+fn ack_limits(prefetch: u16) -> AckLimits {
+    AckLimits { max_stuck: usize::from(prefetch) * 3 / 4, max_settled: u64::from(prefetch / 8).max(1) }
 }
 
 struct Session<'a> {

@@ -82,7 +82,12 @@ impl Suspects {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{metrics::Metrics, settle::Ledger};
+    use crate::{
+        metrics::Metrics,
+        settle::{AckLimits, Ledger},
+    };
+
+    const LIMITS: AckLimits = AckLimits { max_stuck: 9, max_settled: 9 };
 
     fn taken(ledger: &mut Ledger, tag: u64) -> Taken {
         let letter = Letter { body: tag.to_string().into_bytes(), routing_key: String::new() };
@@ -91,7 +96,7 @@ mod tests {
 
     #[test]
     fn each_is_looked_into_when_all_others_are_settled() {
-        let mut ledger = Ledger::new(1, 9, Metrics::new().in_flight);
+        let mut ledger = Ledger::new(1, LIMITS, Metrics::new().in_flight);
         let mut suspects = Suspects::default();
         let now = Instant::now();
         assert!(matches!(suspects.turn(|| 5, now), Turn::All { until: None }));
@@ -111,7 +116,7 @@ mod tests {
 
     #[test]
     fn others_that_are_never_settled_are_not_waited_for_for_ever() {
-        let mut ledger = Ledger::new(1, 9, Metrics::new().in_flight);
+        let mut ledger = Ledger::new(1, LIMITS, Metrics::new().in_flight);
         let mut suspects = Suspects::default();
         let now = Instant::now();
         suspects.set_aside(taken(&mut ledger, 1), now);
@@ -124,7 +129,7 @@ mod tests {
     #[test]
     fn each_has_an_even_chance_to_be_before_the_other() {
         let first = || {
-            let mut ledger = Ledger::new(1, 9, Metrics::new().in_flight);
+            let mut ledger = Ledger::new(1, LIMITS, Metrics::new().in_flight);
             let mut suspects = Suspects::default();
             let now = Instant::now();
             (1..=2).for_each(|tag| suspects.set_aside(taken(&mut ledger, tag), now));

@@ -162,12 +162,13 @@ mod tests {
     use crate::{
         decode::{Chat, ChatKind, Fact, Few, Profile, Reason, User, Version, What},
         metrics::Metrics,
-        settle::Ledger,
+        settle::{AckLimits, Ledger},
     };
 
     fn shares(count: usize) -> Vec<Share> {
         let letter = Letter { body: b"body".to_vec(), routing_key: "key".into() };
-        let receipt = Ledger::new(1, 1, Metrics::new().in_flight).enter(0, 1).unwrap();
+        let limits = AckLimits { max_stuck: 1, max_settled: 1 };
+        let receipt = Ledger::new(1, limits, Metrics::new().in_flight).enter(0, 1).unwrap();
         let profile = Profile::default();
         let chat = Chat { id: -1, kind: ChatKind::Group, title: None };
         let version = Version { at: 7, update_id: 1 };

@@ -82,9 +82,17 @@ enum State {
 #[derive(Debug)]
 pub struct Ledger {
     channels: Vec<Channel>,
-    /// More stuck ones of a channel than this are acked one by one, so that one slow event cannot use up the prefetch.
-    max_stuck: usize,
+    limits: AckLimits,
     in_flight: InFlight,
+}
+
+/// Bounds for acks, in deliveries of a channel.
+#[derive(Debug, Clone, Copy)]
+pub struct AckLimits {
+    /// More stuck ones than this are acked one by one, so that one slow event cannot use up the prefetch.
+    pub max_stuck: usize,
+    /// An ack of a prefix settles no more than this: for the first ones the broker delivers others while it takes the next ack.
+    pub max_settled: u64,
 }
 
 /// By tag; the broker counts them from 1 without gaps.
@@ -100,9 +108,9 @@ struct Channel {
 impl Ledger {
     /// For fresh channels.
     #[must_use]
-    pub fn new(partitions: usize, max_stuck: usize, in_flight: InFlight) -> Self {
+    pub fn new(partitions: usize, limits: AckLimits, in_flight: InFlight) -> Self {
         let channel = || Channel { first: 1, deliveries: VecDeque::new(), stuck: 0 };
-        Self { channels: (0..partitions).map(|_| channel()).collect(), max_stuck, in_flight }
+        Self { channels: (0..partitions).map(|_| channel()).collect(), limits, in_flight }
     }
 
     /// Enters a delivery. `None` for a tag that came before, which no sound broker sends.
@@ -138,17 +146,17 @@ impl Ledger {
 
     /// The acks of all that is settled, whatever is open.
     pub fn all_acks(&mut self) -> Vec<Ack> {
-        self.acks_beyond(0)
+        self.acks_within(AckLimits { max_stuck: 0, ..self.limits })
     }
 
-    /// The acks that are due: one for each channel's settled prefix, and one each for those that wait too long.
+    /// The acks that are due: of each channel's settled prefix, and one each for those that wait too long.
     pub fn acks(&mut self) -> Vec<Ack> {
-        self.acks_beyond(self.max_stuck)
+        self.acks_within(self.limits)
     }
 
-    fn acks_beyond(&mut self, max_stuck: usize) -> Vec<Ack> {
+    fn acks_within(&mut self, limits: AckLimits) -> Vec<Ack> {
         let channels = self.channels.iter_mut().enumerate();
-        channels.flat_map(|(partition, channel)| channel.acks(partition, max_stuck)).collect()
+        channels.flat_map(|(partition, channel)| channel.acks(partition, limits)).collect()
     }
 }
 
@@ -174,7 +182,7 @@ impl Channel {
         }
     }
 
-    fn acks(&mut self, partition: usize, max_stuck: usize) -> Vec<Ack> {
+    fn acks(&mut self, partition: usize, limits: AckLimits) -> Vec<Ack> {
         if is_on(Bug::AckPastOpen)
             && let Some(last) = self.deliveries.iter().rposition(|state| *state == State::Settled)
         {
@@ -191,9 +199,13 @@ impl Channel {
             }
             self.deliveries.pop_front();
             self.first += 1;
+            if count == limits.max_settled {
+                acks.extend(last.take().map(|tag| Ack { partition, tag, multiple: true, count }));
+                count = 0;
+            }
         }
         acks.extend(last.map(|tag| Ack { partition, tag, multiple: true, count }));
-        if self.stuck > max_stuck {
+        if self.stuck > limits.max_stuck {
             for (tag, state) in (self.first..).zip(&mut self.deliveries) {
                 if *state == State::Settled {
                     *state = State::Acked;
@@ -216,7 +228,7 @@ mod tests {
     use crate::metrics::Metrics;
 
     fn ledger(max_stuck: usize) -> Ledger {
-        Ledger::new(2, max_stuck, Metrics::new().in_flight)
+        Ledger::new(2, AckLimits { max_stuck, max_settled: 99 }, Metrics::new().in_flight)
     }
 
     fn prefix(tag: u64, count: u64) -> Ack {
@@ -243,6 +255,19 @@ mod tests {
         ledger.settle(last);
         assert_eq!(ledger.acks(), [prefix(5, 1)]);
         assert_eq!(ledger.acks(), []);
+    }
+
+    #[test]
+    fn an_ack_settles_no_more_than_allowed() {
+        let limits = AckLimits { max_stuck: 9, max_settled: 2 };
+        let mut ledger = Ledger::new(2, limits, Metrics::new().in_flight);
+        let receipts = enter(&mut ledger, 7);
+        let (second, others): (Vec<_>, Vec<_>) = receipts.into_iter().partition(|receipt| receipt.tag == 2);
+        ledger.settle(others);
+        assert_eq!(ledger.acks(), [prefix(1, 1)]);
+        ledger.settle(second);
+        assert_eq!(ledger.acks(), [prefix(3, 2), prefix(5, 2), prefix(7, 2)]);
+        assert_eq!((ledger.open(), ledger.unacked()), (0, 0));
     }
 
     #[test]
@@ -292,8 +317,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn exactly_the_settled_are_acked_and_each_once(order in Just((1..=60_u64).collect::<Vec<_>>()).prop_shuffle(), arrival in Just((1..=60_u64).collect::<Vec<_>>()).prop_shuffle(), steps in 1..9_usize, max_stuck in 0..20_usize) {
-            let mut ledger = ledger(max_stuck);
+        fn exactly_the_settled_are_acked_and_each_once(order in Just((1..=60_u64).collect::<Vec<_>>()).prop_shuffle(), arrival in Just((1..=60_u64).collect::<Vec<_>>()).prop_shuffle(), steps in 1..9_usize, max_stuck in 0..20_usize, max_settled in 1..9_u64) {
+            let mut ledger = Ledger::new(2, AckLimits { max_stuck, max_settled }, Metrics::new().in_flight);
             let mut receipts: Vec<_> = (0..60).map(|_| None).collect();
             for tag in arrival {
                 receipts[usize::try_from(tag).unwrap() - 1] = ledger.enter(1, tag);

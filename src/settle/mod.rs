@@ -3,5 +3,5 @@
 mod ledger;
 mod letter;
 
-pub use ledger::{Ack, Ledger, Outcome, Receipt, Settled};
+pub use ledger::{Ack, AckLimits, Ledger, Outcome, Receipt, Settled};
 pub use letter::{Letter, Refused, publish_letters};
