@@ -40,6 +40,9 @@ const READY: usize = 64;
 /// So long nothing is taken when all that was there is, and all writers are busy: to wake up for each delivery costs as much as to
 /// decode it. A timer of the runtime is no finer.
 const REST: Duration = Duration::from_millis(1);
+/// Deliveries that one ack settles: the broker takes an ack and delivers as many others at once, which costs it more for
+/// each the more they are.
+const MOST_ACKED: u64 = 250;
 
 const A_STAGE_DIED: Died = Died("a stage of the pipeline");
 
@@ -178,10 +181,9 @@ pub fn size(settings: &Settings) -> Size {
 }
 
 /// Settled deliveries of a partition may wait for one before them: its writers are seldom done at the same time, and
-/// acks one by one cost the broker as much as the events. But to take an ack of many, and to deliver as many at once, costs it more
-/// than several of fewer.
+/// acks one by one cost the broker as much as the events.
 fn ack_limits(prefetch: u16) -> AckLimits {
-    AckLimits { max_stuck: usize::from(prefetch) * 3 / 4, max_settled: u64::from(prefetch / 8).max(1) }
+    AckLimits { max_stuck: usize::from(prefetch) * 3 / 4, max_settled: MOST_ACKED }
 }
 
 struct Session<'a> {

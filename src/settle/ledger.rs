@@ -91,7 +91,7 @@ pub struct Ledger {
 pub struct AckLimits {
     /// More stuck ones than this are acked one by one, so that one slow event cannot use up the prefetch.
     pub max_stuck: usize,
-    /// An ack of a prefix settles no more than this: for the first ones the broker delivers others while it takes the next ack.
+    /// An ack of a prefix settles no more than this; what is left of the prefix gets another.
     pub max_settled: u64,
 }
 
