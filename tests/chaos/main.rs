@@ -94,8 +94,10 @@ async fn run_all(options: &Options, faults: &[Fault], servers: Option<&'static S
         loads.push((load, template));
     }
     let total = faults.len() * loads.len();
-    let (exclusive, shared): (Vec<_>, Vec<_>) =
-        faults.iter().filter(|fault| can_run(fault, servers)).partition(|fault| fault.needs_servers);
+    let (exclusive, shared): (Vec<_>, Vec<_>) = faults
+        .iter()
+        .filter(|fault| can_run(fault, servers))
+        .partition(|fault| fault.needs_servers || fault.changes_role);
     let mut runs = Vec::new();
     for (faults, jobs) in [(shared, options.jobs.get()), (exclusive, 1)] {
         let all = faults.into_iter().flat_map(|fault| loads.iter().map(move |load| (fault, load)));

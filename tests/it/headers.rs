@@ -56,7 +56,7 @@ async fn long_headers_are_taken_after_connecting_again() {
         kept == 1
     })
     .await;
-    assert!(replica.metric("rollcall_retries_total").await < 1.0, "nothing was waited for");
+    assert!(replica.metric("rollcall_retries_total").await < 1.0, "something was waited for:\n{}", replica.log());
     replica.stop().await;
     assert_eq!(place.ready().await, 0);
 }

@@ -42,6 +42,7 @@ pub(super) fn all() -> Vec<Fault> {
     let named = |name, act| fault(name, super::Act::Database(act));
     let raises = |name, codes| Fault { deadlocks: true, ..named(name, Act::Raise(codes)) };
     let own = |name, act| Fault { needs_servers: true, ..named(name, act) };
+    let of_role = |name, act| Fault { changes_role: true, ..named(name, act) };
     vec![
         raises("database: conflict at COMMIT (40001, 40P01, 55P03)", &["40001", "40P01", "55P03"]),
         raises(
@@ -91,12 +92,12 @@ pub(super) fn all() -> Vec<Fault> {
                 back: "alter table away rename to participant_groups",
             },
         ),
-        named(
+        of_role(
             "database: the role may not log in",
             Act::Changed { there: "alter role {role} nologin", back: "alter role {role} login" },
         ),
         named("database: the schema is migrated", Act::Migrated),
-        named("database: the role's password is changed and set back", Act::Password),
+        of_role("database: the role's password is changed and set back", Act::Password),
         Fault {
             deadlocks: true,
             in_halves: true,

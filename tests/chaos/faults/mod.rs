@@ -24,6 +24,8 @@ pub struct Fault {
     pub settings: &'static [(&'static str, &'static str)],
     /// Whether servers of the harness's own are needed.
     pub needs_servers: bool,
+    /// Whether it changes the database's role, which other runs have too.
+    pub changes_role: bool,
     /// What is missing on this machine, if anything is.
     pub has_what_it_needs: fn() -> Result<(), &'static str>,
     /// Whether the database says 40P01 here: because it was told to, or to somebody who goes the other way.
@@ -70,6 +72,7 @@ const fn fault(name: &'static str, act: Act) -> Fault {
         replicas: 1,
         settings: &[],
         needs_servers: false,
+        changes_role: false,
         has_what_it_needs: || Ok(()),
         deadlocks: false,
         in_halves: false,
