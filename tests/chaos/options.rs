@@ -30,7 +30,7 @@ pub struct Options {
     /// Turns seeded bugs on, one after the other, and sees that each is found (needs a debug build)
     #[arg(long)]
     pub bugs: bool,
-    /// Runs at once, but for faults that stop servers; recoveries take longer then
+    /// Runs at once, but for faults that stop servers or change the role; recoveries take longer then
     #[arg(long, default_value_t = NonZeroUsize::MIN)]
     pub jobs: NonZeroUsize,
     /// Lists the faults
