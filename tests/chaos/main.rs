@@ -32,7 +32,7 @@ use futures_util::{StreamExt as _, stream};
 use rollcall::servers::Servers;
 
 use board::board;
-use faults::Fault;
+use faults::{Fault, Reach};
 use load::Load;
 use options::Options;
 use run::{Run, run};
@@ -94,10 +94,8 @@ async fn run_all(options: &Options, faults: &[Fault], servers: Option<&'static S
         loads.push((load, template));
     }
     let total = faults.len() * loads.len();
-    let (exclusive, shared): (Vec<_>, Vec<_>) = faults
-        .iter()
-        .filter(|fault| can_run(fault, servers))
-        .partition(|fault| fault.needs_servers || fault.changes_role);
+    let (exclusive, shared): (Vec<_>, Vec<_>) =
+        faults.iter().filter(|fault| can_run(fault, servers)).partition(|fault| fault.reach > Reach::Run);
     let mut runs = Vec::new();
     for (faults, jobs) in [(shared, options.jobs.get()), (exclusive, 1)] {
         let all = faults.into_iter().flat_map(|fault| loads.iter().map(move |load| (fault, load)));
@@ -116,7 +114,7 @@ async fn run_all(options: &Options, faults: &[Fault], servers: Option<&'static S
 }
 
 fn can_run(fault: &Fault, servers: Option<&'static Servers>) -> bool {
-    let missing = if fault.needs_servers && servers.is_none() {
+    let missing = if fault.reach == Reach::Servers && servers.is_none() {
         Err("needs servers that may be stopped, not those of DATABASE_URL and AMQP_URL")
     } else {
         (fault.has_what_it_needs)()

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use lapin::{Channel, Connection, ConnectionProperties, options::QueueDeleteOptions, types::FieldTable};
 use rollcall::{broker::Topology, servers::RabbitMqStop};
 
-use super::{Fault, WHILE, fault, signal};
+use super::{Fault, Reach, WHILE, fault, signal};
 use crate::scene::Scene;
 
 #[derive(Debug, Clone, Copy)]
@@ -30,7 +30,7 @@ pub(super) enum Act {
 
 pub(super) fn all() -> Vec<Fault> {
     let named = |name, act| fault(name, super::Act::Broker(act));
-    let own = |name, act| Fault { needs_servers: true, ..named(name, act) };
+    let own = |name, act| Fault { reach: Reach::Servers, ..named(name, act) };
     let own_in_halves = |name, act| Fault { in_halves: true, ..own(name, act) };
     vec![
         Fault { in_halves: true, ..named("broker: an empty queue of events is deleted", Act::DeleteEvents) },

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rollcall::servers::PostgresStop;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
-use super::{Fault, TIMES, WHILE, fault, try_signal};
+use super::{Fault, Reach, TIMES, WHILE, fault, try_signal};
 use crate::{
     postgres_log::PostgresLog,
     scene::{PATIENCE, Scene},
@@ -41,8 +41,8 @@ pub(super) enum Act {
 pub(super) fn all() -> Vec<Fault> {
     let named = |name, act| fault(name, super::Act::Database(act));
     let raises = |name, codes| Fault { deadlocks: true, ..named(name, Act::Raise(codes)) };
-    let own = |name, act| Fault { needs_servers: true, ..named(name, act) };
-    let of_role = |name, act| Fault { changes_role: true, ..named(name, act) };
+    let own = |name, act| Fault { reach: Reach::Servers, ..named(name, act) };
+    let of_role = |name, act| Fault { reach: Reach::Role, ..named(name, act) };
     vec![
         raises("database: conflict at COMMIT (40001, 40P01, 55P03)", &["40001", "40P01", "55P03"]),
         raises(

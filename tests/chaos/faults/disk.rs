@@ -10,7 +10,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{Fault, database::change};
+use super::{Fault, Reach, database::change};
 use crate::{postgres_log::PostgresLog, scene::Scene};
 
 /// Transactions that meet it.
@@ -18,7 +18,7 @@ const FAILING: usize = 3;
 
 pub(super) fn fault() -> Fault {
     Fault {
-        needs_servers: true,
+        reach: Reach::Servers,
         in_halves: true,
         has_what_it_needs: || SmallDisk::new("").map(drop).map_err(|_| "needs the right to mount a small file system"),
         ..super::fault("database: a disk is full", super::Act::FullDisk)

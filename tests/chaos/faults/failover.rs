@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
 use super::{
-    Fault,
+    Fault, Reach,
     database::{change, superuser},
     disk::owner,
 };
@@ -28,7 +28,7 @@ const REFUSED: usize = 3;
 
 pub(super) fn fault() -> Fault {
     Fault {
-        needs_servers: true,
+        reach: Reach::Servers,
         in_halves: true,
         ..super::fault("database: failover to a synchronous standby", super::Act::Failover)
     }

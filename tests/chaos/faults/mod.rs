@@ -22,10 +22,7 @@ pub struct Fault {
     pub name: &'static str,
     pub replicas: usize,
     pub settings: &'static [(&'static str, &'static str)],
-    /// Whether servers of the harness's own are needed.
-    pub needs_servers: bool,
-    /// Whether it changes the database's role, which other runs have too.
-    pub changes_role: bool,
+    pub reach: Reach,
     /// What is missing on this machine, if anything is.
     pub has_what_it_needs: fn() -> Result<(), &'static str>,
     /// Whether the database says 40P01 here: because it was told to, or to somebody who goes the other way.
@@ -33,6 +30,17 @@ pub struct Fault {
     /// Whether the second half of the events comes after it.
     pub in_halves: bool,
     act: Act,
+}
+
+/// Who meets it: what reaches further than its own run runs alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reach {
+    /// Its own run.
+    Run,
+    /// All who have the same role of the database.
+    Role,
+    /// All who have the same servers, which have to be the harness's own.
+    Servers,
 }
 
 enum Act {
@@ -71,8 +79,7 @@ const fn fault(name: &'static str, act: Act) -> Fault {
         name,
         replicas: 1,
         settings: &[],
-        needs_servers: false,
-        changes_role: false,
+        reach: Reach::Run,
         has_what_it_needs: || Ok(()),
         deadlocks: false,
         in_halves: false,
@@ -123,7 +130,7 @@ pub fn all() -> Vec<Fault> {
     faults.extend(community::all());
     faults.extend(machine::all());
     faults.extend([failover::fault(), disk::fault(), tls::fault()]);
-    faults.sort_by_key(|fault| fault.needs_servers);
+    faults.sort_by_key(|fault| fault.reach);
     faults
 }
 

@@ -13,7 +13,7 @@ use sqlx::{Connection as _, PgConnection};
 use tempfile::TempDir;
 
 use super::{
-    Fault,
+    Fault, Reach,
     database::{change, superuser, terminate_backends},
     disk::owner,
 };
@@ -24,7 +24,7 @@ const EXPIRED: [&str; 2] = ["20250101000000Z", "20260101000000Z"];
 
 pub(super) fn fault() -> Fault {
     Fault {
-        needs_servers: true,
+        reach: Reach::Servers,
         in_halves: true,
         has_what_it_needs: || match Command::new("openssl").arg("version").output() {
             Ok(told) if told.status.success() => Ok(()),
