@@ -308,7 +308,7 @@ impl Intake {
     ///
     /// When the channel is gone, or the broker does not answer in time.
     pub async fn ack_surely(&mut self, acks: &[Ack]) -> anyhow::Result<()> {
-        // One for a prefix is a single command of each queue. Of more, the broker's channel holds back what
+        // One is a single command of its queue. Of more, the broker's channel holds back what
         // is above its limit of commands that are not in the queue's log yet.
         for acks in acks.chunk_by(|one, other| one.partition == other.partition) {
             for group in acks.chunks(ACK_GROUP) {
