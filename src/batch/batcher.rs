@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{
     Batch, Size, Trigger,
-    pace::{Pace, Waiting},
+    pace::{FEW, Pace, Waiting},
     partition::Partition,
 };
 
@@ -85,6 +85,11 @@ impl<E> Batcher<E> {
         let unwritten = self.partitions.iter().filter(|partition| partition.open == 0).map(Partition::waiting);
         let waiting = Waiting { events: self.waiting, most: unwritten.max().unwrap_or(self.waiting) };
         self.pace.gathers(waiting, self.size.worthwhile, now)
+    }
+
+    /// The same, if it is many more that it waits for: of few, each counts.
+    pub fn gathers_many(&mut self, now: Instant) -> bool {
+        self.waiting >= FEW && self.gathers(now)
     }
 
     /// Puts a batch back before all others, to leave again no earlier than `not_before`; others pass it meanwhile.
@@ -199,7 +204,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::batch::pace::{CROWDED, FEW, LONGEST_GATHERING, LONGEST_OF_FEW, LONGEST_WAIT, WINDOW};
+    use crate::batch::pace::{CROWDED, LONGEST_GATHERING, LONGEST_OF_FEW, LONGEST_WAIT, WINDOW};
 
     const SIZE: Size = Size { max_events: 3, max_bytes: 100, max_transaction_events: 5, worthwhile: 2 };
 

@@ -69,9 +69,10 @@ impl Entry {
         self.0.push(self.0.state(), org, share);
     }
 
-    /// Whether a writer waits, for anything or for more.
+    /// Whether a writer waits for the next event, rather than for many more.
     pub(super) fn is_waited_for(&self) -> bool {
-        self.0.state().idle > 0
+        let mut state = self.0.state();
+        state.idle > 0 && !state.batcher.gathers_many(Instant::now())
     }
 
     /// Adds one of many shares of a delivery, as soon as there is room.
