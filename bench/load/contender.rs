@@ -130,9 +130,7 @@ impl Run<'_> {
             if acked > 0.2 * self.events() && first_trips.is_none() {
                 first_trips = trips.as_ref().map(|trips| trips.so_far(acked));
             }
-            // Asking costs the worker something, so it is asked often only near the end.
-            let is_near = acked > 0.9 * self.events();
-            tokio::time::sleep(Duration::from_millis(if is_near { 10 } else { 100 })).await;
+            tokio::time::sleep(until_next_look(begun.elapsed(), acked / self.events())).await;
         }
         let mut figures = Figures::default();
         self.set_rate(begun.elapsed(), &mut figures);
@@ -282,4 +280,10 @@ impl Trips {
         figures.set("round_trips", trips / (self.events - earlier.events));
         figures.set("round_trips_per_transaction", trips / (self.transactions - earlier.transactions));
     }
+}
+
+/// Half of the time that is left, as far as is known: asking costs the worker something, so it is asked often only near the end.
+fn until_next_look(elapsed: Duration, done: f64) -> Duration {
+    let left = elapsed.mul_f64(1.0 / done.max(0.5) - 1.0);
+    (left / 2).clamp(Duration::from_millis(10), Duration::from_millis(500))
 }

@@ -458,6 +458,25 @@ mod tests {
     }
 
     #[test]
+    fn many_gather_where_many_more_are_waited_for() {
+        let now = Instant::now();
+        let size = Size { max_events: 100, max_transaction_events: 100, worthwhile: 90, ..SIZE };
+        let mut batcher = Batcher::new(2, size);
+        let push = |batcher: &mut Batcher<_>, partition, count| {
+            (0..count).for_each(|event| batcher.push(partition, org(1), event, 0));
+            [batcher.gathers(now), batcher.gathers_many(now)]
+        };
+        assert_eq!(push(&mut batcher, 0, FEW), [false; 2], "nothing is written");
+        assert_eq!(push(&mut batcher, 0, 1), [false; 2]);
+        let open = batcher.take(now, 1).unwrap();
+        assert_eq!(push(&mut batcher, 1, FEW - 1), [true, false], "of few, each counts");
+        assert_eq!(push(&mut batcher, 1, 1), [true; 2]);
+        assert!(!batcher.gathers_many(now + LONGEST_GATHERING), "they leave");
+        assert_eq!(push(&mut batcher, 1, 90 - FEW), [false; 2], "they are worth it");
+        batcher.release(open.hold);
+    }
+
+    #[test]
     fn transactions_take_turns_after_they_met_another_replica() {
         let now = Instant::now();
         let mut batcher = Batcher::new(1, Size { worthwhile: 1, ..SIZE });

@@ -37,8 +37,8 @@ use crate::{
 
 /// Deliveries that are taken between two looks at what else there is to do.
 const READY: usize = 64;
-/// So long nothing is taken when all that was there is, and all writers are busy: to wake up for each delivery costs as much as to
-/// decode it. A timer of the runtime is no finer.
+/// So long nothing is taken when all that was there is, and no writer waits for the next one: to wake up for each delivery costs as
+/// much as to decode it. A timer of the runtime is no finer.
 const REST: Duration = Duration::from_millis(1);
 /// Deliveries that one ack settles: the broker takes an ack and delivers as many others at once, which costs it more for
 /// each the more they are.
