@@ -87,7 +87,7 @@ impl<E> Batcher<E> {
         self.pace.gathers(waiting, self.size.worthwhile, now)
     }
 
-    /// The same, if it is many more that it waits for: of few, each counts.
+    /// Whether that is for many more: where few wait, each event counts.
     pub fn gathers_many(&mut self, now: Instant) -> bool {
         self.waiting >= FEW && self.gathers(now)
     }
