@@ -1,5 +1,7 @@
 //! Dead letters come in the same way, with their headers.
 
+use lapin::message::Delivery as Message;
+
 use super::{Delivery, Intake};
 use crate::{broker, decode::Refusal};
 
@@ -24,12 +26,12 @@ impl DeadIntake {
     ///
     /// As for [`Intake::next`].
     pub async fn next(&mut self) -> anyhow::Result<DeadLetter> {
-        let letter = self.0.next_as(|partition, message| {
+        let read = |partition, message: Message| {
             let headers = message.properties.headers().clone().unwrap_or_default();
             let delivery = Intake::read(partition, message);
             DeadLetter { delivery, refusal: broker::refusal(&headers), headers: broker::to_json(&headers) }
-        });
-        letter.await
+        };
+        self.0.next_as(read).await
     }
 
     /// The intake, for acks and the end.
