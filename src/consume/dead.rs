@@ -1,7 +1,5 @@
 //! Dead letters come in the same way, with their headers.
 
-use lapin::message::Delivery as Message;
-
 use super::{Delivery, Intake};
 use crate::{broker, decode::Refusal};
 
@@ -26,12 +24,10 @@ impl DeadIntake {
     ///
     /// As for [`Intake::next`].
     pub async fn next(&mut self) -> anyhow::Result<DeadLetter> {
-        let read = |partition, message: Message| {
-            let headers = message.properties.headers().clone().unwrap_or_default();
-            let delivery = Intake::read(partition, message);
-            DeadLetter { delivery, refusal: broker::refusal(&headers), headers: broker::to_json(&headers) }
-        };
-        self.0.next_as(read).await
+        let message = self.0.next_message().await?;
+        let headers = message.1.properties.headers().clone().unwrap_or_default();
+        let delivery = Intake::read(message);
+        Ok(DeadLetter { delivery, refusal: broker::refusal(&headers), headers: broker::to_json(&headers) })
     }
 
     /// The intake, for acks and the end.
