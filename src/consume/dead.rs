@@ -24,10 +24,12 @@ impl DeadIntake {
     ///
     /// As for [`Intake::next`].
     pub async fn next(&mut self) -> anyhow::Result<DeadLetter> {
-        let message = self.0.next_message().await?;
-        let headers = message.1.properties.headers().clone().unwrap_or_default();
-        let delivery = Intake::read(message);
-        Ok(DeadLetter { delivery, refusal: broker::refusal(&headers), headers: broker::to_json(&headers) })
+        let letter = self.0.next_as(|partition, message| {
+            let headers = message.properties.headers().clone().unwrap_or_default();
+            let delivery = Intake::read(partition, message);
+            DeadLetter { delivery, refusal: broker::refusal(&headers), headers: broker::to_json(&headers) }
+        });
+        letter.await
     }
 
     /// The intake, for acks and the end.

@@ -10,6 +10,7 @@ use anyhow::{anyhow, bail};
 use futures_util::{FutureExt as _, Stream as _, future::try_join_all};
 use lapin::{
     Channel, Connection, Consumer, ErrorKind,
+    message::Delivery as Message,
     options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicQosOptions},
     protocol::{AMQPErrorKind, AMQPHardError},
     types::{AMQPValue, FieldTable},
@@ -52,9 +53,6 @@ pub struct Delivery {
     /// How often the broker says that it was redelivered; whoever publishes can set it on a first delivery.
     pub delivery_count: u64,
 }
-
-/// A message and its partition.
-pub(super) type Message = (usize, lapin::message::Delivery);
 
 /// Why there is no message.
 enum End {
@@ -180,7 +178,7 @@ impl Intake {
         if let Some(delivery) = self.next_ready() {
             return Ok(delivery);
         }
-        self.next_message().await.map(Self::read)
+        self.next_as(Self::read).await
     }
 
     fn next_ready(&mut self) -> Option<Delivery> {
@@ -193,9 +191,9 @@ impl Intake {
     }
 
     fn take_over(&mut self) {
-        while let Some(arrival) = self.arrival().now_or_never() {
+        while let Some(arrival) = self.arrival(Self::read).now_or_never() {
             match arrival {
-                Ok(message) => self.ready.push_back(Self::read(message)),
+                Ok(delivery) => self.ready.push_back(delivery),
                 Err(end) => {
                     self.end = Some(end);
                     break;
@@ -204,24 +202,25 @@ impl Intake {
         }
     }
 
-    pub(super) async fn next_message(&mut self) -> anyhow::Result<Message> {
-        match self.arrival().await {
-            Ok(message) => Ok(message),
+    /// The next message, as `read` makes it from its partition and the client's delivery, which is too large to be passed on.
+    pub(super) async fn next_as<T>(&mut self, read: impl Fn(usize, Message) -> T) -> anyhow::Result<T> {
+        match self.arrival(read).await {
+            Ok(arrived) => Ok(arrived),
             Err(End::Error(error)) => Err(explain(&error)),
             Err(End::One) if is_on(Bug::EndUnnoticed) => std::future::pending().await,
             Err(End::One | End::All) => bail!("the broker cancelled a consumer: was a queue deleted?"),
         }
     }
 
-    async fn arrival(&mut self) -> Result<Message, End> {
+    async fn arrival<T>(&mut self, read: impl Fn(usize, Message) -> T) -> Result<T, End> {
         match self.end.take() {
             Some(end) => Err(end),
-            None => poll_fn(|task| self.poll_arrival(task)).await,
+            None => poll_fn(|task| self.poll_arrival(task, &read)).await,
         }
     }
 
     /// Stays with a partition while more of it is there, but not for ever.
-    fn poll_arrival(&mut self, task: &mut Task<'_>) -> Poll<Result<Message, End>> {
+    fn poll_arrival<T>(&mut self, task: &mut Task<'_>, read: impl Fn(usize, Message) -> T) -> Poll<Result<T, End>> {
         let count = self.partitions.len();
         let mut is_over = true;
         // Once more for the first, which may have been passed over.
@@ -234,7 +233,7 @@ impl Intake {
                 {
                     self.in_a_row += 1;
                     return Poll::Ready(match arrived {
-                        Some(Ok(delivery)) => Ok((at, delivery)),
+                        Some(Ok(message)) => Ok(read(at, message)),
                         Some(Err(error)) => Err(End::Error(error)),
                         None => {
                             partition.consumer = None;
@@ -250,15 +249,15 @@ impl Intake {
         if is_over { Poll::Ready(Err(End::All)) } else { Poll::Pending }
     }
 
-    pub(super) fn read((partition, delivery): Message) -> Delivery {
+    pub(super) fn read(partition: usize, message: Message) -> Delivery {
         Delivery {
             partition,
-            published_at: broker::published_at(&delivery.properties),
-            tag: delivery.delivery_tag,
-            routing_key: broker::sound(delivery.routing_key.into()),
-            redelivered: delivery.redelivered,
-            delivery_count: broker::delivery_count(delivery.properties.headers().as_ref()),
-            body: delivery.data,
+            published_at: broker::published_at(&message.properties),
+            tag: message.delivery_tag,
+            routing_key: broker::sound(message.routing_key.into()),
+            redelivered: message.redelivered,
+            delivery_count: broker::delivery_count(message.properties.headers().as_ref()),
+            body: message.data,
         }
     }
 
@@ -279,8 +278,8 @@ impl Intake {
             return Some(delivery);
         }
         loop {
-            match self.arrival().await {
-                Ok(message) => return Some(Self::read(message)),
+            match self.arrival(Self::read).await {
+                Ok(delivery) => return Some(delivery),
                 // The others may hold more.
                 Err(End::One) => {}
                 Err(End::All | End::Error(_)) => return None,
