@@ -18,7 +18,7 @@ use crate::{
     limits::{Event, decode_all},
     load::{Ground, Load},
     options::Options,
-    scenarios::Scenario,
+    scenarios::{Measure, Scenario},
     support::Place,
 };
 
@@ -36,10 +36,13 @@ impl Side {
         Ok(Self { connection, pid, used: Vec::new() })
     }
 
-    async fn call(&mut self, events: &[Event]) -> anyhow::Result<()> {
+    async fn call(&mut self, events: &[Event], again: bool) -> anyhow::Result<()> {
         let facts: Vec<_> = events.iter().flat_map(|(org, facts, _)| facts.iter().map(|fact| (*org, fact))).collect();
         let before = self.cpu_ns()?;
-        let Applied { busy, unknown, .. } = apply::apply(&mut self.connection, &facts).await?;
+        let connection = &mut self.connection;
+        let applied =
+            if again { apply::apply_again(connection, &facts).await } else { apply::apply(connection, &facts).await };
+        let Applied { busy, unknown, .. } = applied?;
         ensure!(busy.is_empty() && unknown.is_empty(), "not applied: {busy:?}, {unknown:?}");
         self.used.push(self.cpu_ns()? - before);
         Ok(())
@@ -65,10 +68,19 @@ pub async fn compare(
     sqlx::raw_sql(AssertSqlSafe(statements.to_owned())).execute(&mut second.connect().await).await?;
     let (mut before, mut after) = (Side::of(&first).await?, Side::of(&second).await?);
     let calls = calls(&load, &first.settings)?;
+    let again = scenario.measure == Measure::Again;
+    if again {
+        for side in [&mut before, &mut after] {
+            for events in &calls {
+                side.call(events, false).await?;
+            }
+            side.used.clear();
+        }
+    }
     for (number, events) in calls.iter().enumerate() {
         let turns = if number.is_multiple_of(2) { [&mut before, &mut after] } else { [&mut after, &mut before] };
         for side in turns {
-            side.call(events).await?;
+            side.call(events, again).await?;
         }
     }
     // Plans are made in the first ones, and tables are empty. An even number, so that in each pair both were first once: whoever is

@@ -17,11 +17,16 @@ use crate::{
 };
 pub(crate) use statements::{find_activity, find_organizations, lock_out};
 
+/// Fewer facts are as soon written as asked for.
+const WORTH_ASKING: usize = 16;
+
 /// A connection that writes, opened when needed and given up after any error.
 #[derive(Debug)]
 pub struct Lane {
     settings: settings::Database,
     connection: Option<PgConnection>,
+    /// Whether the last transaction found all that it should write.
+    repeats: bool,
 }
 
 /// The organizations that have a chat as an active group.
@@ -36,13 +41,15 @@ pub struct Applied {
     pub busy: HashSet<Uuid>,
     /// Whether other transactions wrote some of the same rows meanwhile.
     pub met: bool,
+    /// Whether all of it was there before, so that nothing was written.
+    pub known: bool,
 }
 
 impl Lane {
     /// A lane that is not connected yet.
     #[must_use]
     pub fn new(settings: settings::Database) -> Self {
-        Self { settings, connection: None }
+        Self { settings, connection: None, repeats: false }
     }
 
     /// Connects, and lets the server compile what [`Self::apply`] calls: a first transaction takes longer otherwise.
@@ -54,7 +61,8 @@ impl Lane {
         self.bounded(async |connection| statements::write(connection, &Plan::default()).await).await.map(drop)
     }
 
-    /// Writes the facts, each with its organization, in any order.
+    /// Writes the facts, each with its organization, in any order. Where the last ones were there before, as after a crash, it asks
+    /// first whether these are, which is much less to send and to look up; where they are not, it was for nothing.
     ///
     /// # Errors
     ///
@@ -64,11 +72,17 @@ impl Lane {
         if is_on(Bug::Unsorted) {
             return self.transaction(async |transaction| apply_unsorted(transaction, facts).await).await;
         }
-        self.bounded(async |connection| match apply(connection, facts).await {
-            Err(fault) if !fault.leaves_connection() => Err(fault),
-            done => Ok(done),
-        })
-        .await?
+        let asks = self.repeats && facts.len() >= WORTH_ASKING;
+        let bounded = self.bounded(async |connection| {
+            let applied = if asks { apply_again(connection, facts).await } else { apply(connection, facts).await };
+            match applied {
+                Err(fault) if !fault.leaves_connection() => Err(fault),
+                done => Ok(done),
+            }
+        });
+        let applied = bounded.await??;
+        self.repeats = applied.known;
+        Ok(applied)
     }
 
     /// The organizations that have these chats as active groups.
@@ -138,6 +152,19 @@ impl Lane {
 ///
 /// When something was not written; then nothing of the caller's transaction may be committed.
 pub async fn apply(connection: &mut PgConnection, facts: &[(Uuid, &Fact<'_>)]) -> Result<Applied, Fault> {
+    write(connection, facts, false).await
+}
+
+/// The same for facts that were probably written before: asks for that first.
+///
+/// # Errors
+///
+/// As for [`apply`].
+pub async fn apply_again(connection: &mut PgConnection, facts: &[(Uuid, &Fact<'_>)]) -> Result<Applied, Fault> {
+    write(connection, facts, true).await
+}
+
+async fn write(connection: &mut PgConnection, facts: &[(Uuid, &Fact<'_>)], asks: bool) -> Result<Applied, Fault> {
     let mut left_out = Applied::default();
     loop {
         let is_left_out = |org: &Uuid| left_out.busy.contains(org) || left_out.unknown.contains(org);
@@ -147,8 +174,13 @@ pub async fn apply(connection: &mut PgConnection, facts: &[(Uuid, &Fact<'_>)]) -
         }
         let counts_again = is_on(Bug::CountTwice)
             && !find_activity(connection, &plan.activity.iter().map(|(key, _)| *key).collect()).await?.is_empty();
-        let Applied { busy, unknown, met } = statements::write(connection, &plan).await?;
+        let Applied { busy, unknown, met, known } = if asks && statements::are_known(connection, &plan).await? {
+            Applied { known: true, ..Applied::default() }
+        } else {
+            statements::write(connection, &plan).await?
+        };
         left_out.met |= met;
+        left_out.known = known;
         if counts_again {
             statements::count_again(connection).await?;
         }
@@ -167,7 +199,7 @@ async fn apply_unsorted(transaction: &mut PgConnection, facts: &[(Uuid, &Fact<'_
     let orgs: HashSet<Uuid> = facts.iter().map(|(org, _)| *org).collect();
     for org in orgs {
         let own: Vec<_> = facts.iter().copied().filter(|(other, _)| *other == org).collect();
-        let Applied { busy, unknown, met } = apply(transaction, &own).await?;
+        let Applied { busy, unknown, met, .. } = apply(transaction, &own).await?;
         applied.busy.extend(busy);
         applied.unknown.extend(unknown);
         applied.met |= met;

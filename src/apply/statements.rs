@@ -1,6 +1,6 @@
 //! The statements: a set of rows each, as arrays, one cached plan for any size.
 //!
-//! What is written stands in a procedure of the database, `rollcall_apply` (in `migrations/`). The arrays are sorted by key,
+//! What is written stands in a procedure of the database, `rollcall_apply` (in `migrations/`), beside what tells whether it was written before. The arrays are sorted by key,
 //! and rows are locked in their order: `unnest` stands in a select list of its own, and all joins are nested loops. In
 //! `from`, each array would be copied row by row first, a twelfth of `PostgreSQL`'s CPU time.
 
@@ -26,6 +26,7 @@ struct Answer {
     busy: Option<Vec<Uuid>>,
     unknown: Option<Vec<Uuid>>,
     met: Option<bool>,
+    known: Option<bool>,
 }
 
 type Call<'q> = QueryAs<'q, Postgres, Answer, PgArguments>;
@@ -92,18 +93,35 @@ pub(super) async fn find_active_groups(
 
 /// Writes a plan, all or nothing; outside a transaction, in one of its own.
 pub(super) async fn write(connection: &mut PgConnection, plan: &Plan<'_>) -> Result<Applied, Fault> {
-    let mut orgs: Vec<Uuid> = plan.participants.iter().map(|((org, _), _)| *org).collect();
-    orgs.dedup();
-    let call = sqlx::query_as(include_str!("sql/apply.sql")).bind(&orgs);
+    let orgs = plan.orgs();
+    let call = bind_versions(sqlx::query_as(include_str!("sql/apply.sql")), &orgs, plan);
+    let call = bind_activity(call, plan);
+    let call = bind_groups(call, &plan.groups);
     let call = bind_people(call, &orgs, &plan.participants).bind(new_ids(plan.participants.len())?);
     let call = bind_memberships(call, &orgs, plan);
-    let call = bind_activity(call, &orgs, plan);
-    let call = bind_groups(call, &orgs, &plan.groups);
-    // All of the answer is read: an error of the commit comes after the row.
-    let answers: Vec<Answer> = call.fetch_all(connection).await?;
-    let Answer { busy, unknown, met } = answers.into_iter().next().unwrap_or_default();
+    let Answer { busy, unknown, met, known } = answer(call, connection).await?;
     let set = |orgs: Option<Vec<Uuid>>| orgs.into_iter().flatten().collect();
-    Ok(Applied { busy: set(busy), unknown: set(unknown), met: met.unwrap_or_default() })
+    Ok(Applied {
+        busy: set(busy),
+        unknown: set(unknown),
+        met: met.unwrap_or_default(),
+        known: known.unwrap_or_default(),
+    })
+}
+
+/// Whether all of a plan was surely written before.
+pub(super) async fn are_known(connection: &mut PgConnection, plan: &Plan<'_>) -> Result<bool, Fault> {
+    if !plan.is_told_by_activity() {
+        return Ok(false);
+    }
+    let call = bind_versions(sqlx::query_as(include_str!("sql/are_known.sql")), &plan.orgs(), plan);
+    Ok(answer(call, connection).await?.known.unwrap_or_default())
+}
+
+async fn answer(call: Call<'_>, connection: &mut PgConnection) -> Result<Answer, Fault> {
+    // All of it is read: an error of the commit comes after the row.
+    let answers: Vec<Answer> = call.fetch_all(connection).await?;
+    Ok(answers.into_iter().next().unwrap_or_default())
 }
 
 /// Ids in the order of time, so that those who come at the same time stand together in their index.
@@ -148,41 +166,49 @@ fn bind_memberships<'q>(call: Call<'q>, orgs: &[Uuid], plan: &Plan<'_>) -> Call<
     })
 }
 
-fn bind_activity<'q>(call: Call<'q>, orgs: &[Uuid], plan: &'q Plan<'_>) -> Call<'q> {
-    let rows = &plan.activity;
-    let (mut org_position, mut membership) =
-        (Positions::among(orgs), Positions::among(plan.memberships.iter().map(|(place, _)| place)));
-    bind_columns!(call, rows => |&((org, user, chat, event_type, source), ref row)| {
+/// The organizations, and what tells whether the rest was written before.
+fn bind_versions<'q>(call: Call<'q>, orgs: &[Uuid], plan: &Plan<'_>) -> Call<'q> {
+    let (rows, mut org_position) = (&plan.activity, Positions::among(orgs));
+    let call = bind_columns!(call.bind(orgs.to_vec()), rows => |&((org, user, chat, event_type, source), ref row)| {
         activity_orgs: i32 = org_position.of(&org),
-        activity_memberships: i32 = membership.of(&((org, user), chat)),
         activity_users: i64 = user,
         activity_chats: i64 = chat,
         event_types: &str = event_type,
         source_ids: i64 = source,
-        occurred_at: Timestamp = Timestamp(row.occurred_at),
         edits_at: Option<Timestamp> = row.edited_at.map(Timestamp),
         thread_ids: Option<i64> = row.thread_id,
         reply_ids: Option<i64> = row.reply_to,
+        contents_at: Timestamp = Timestamp(row.content.version.at),
+        content_update_ids: i64 = row.content.version.update_id,
+    });
+    let (rows, mut org_position) = (&plan.groups, Positions::among(orgs));
+    bind_columns!(call, rows => |&((org, chat), ref row)| {
+        group_orgs: i32 = org_position.of(&org),
+        group_chats: i64 = chat,
+        titles_at: Option<Timestamp> = row.titled.map(|titled| Timestamp(titled.version.at)),
+        title_update_ids: Option<i64> = row.titled.map(|titled| titled.version.update_id),
+        events_at: Timestamp = Timestamp(row.last_event_at),
+    })
+}
+
+fn bind_activity<'q>(call: Call<'q>, plan: &'q Plan<'_>) -> Call<'q> {
+    let rows = &plan.activity;
+    let mut membership = Positions::among(plan.memberships.iter().map(|(place, _)| place));
+    bind_columns!(call, rows => |&((org, user, chat, ..), ref row)| {
+        activity_memberships: i32 = membership.of(&((org, user), chat)),
+        occurred_at: Timestamp = Timestamp(row.occurred_at),
         media_types: Option<&str> = row.content.value.media,
         texts: Option<&str> = row.content.value.text,
         chars: i32 = row.content.value.chars,
         links: i32 = row.content.value.links,
         mentions: i32 = row.content.value.mentions,
-        contents_at: Timestamp = Timestamp(row.content.version.at),
-        content_update_ids: i64 = row.content.version.update_id,
     })
 }
 
-fn bind_groups<'q>(call: Call<'q>, orgs: &[Uuid], rows: &'q Rows<ChatKey, Group<'_>>) -> Call<'q> {
-    let mut org_position = Positions::among(orgs);
-    bind_columns!(call, rows => |&((org, chat), ref row)| {
-        group_orgs: i32 = org_position.of(&org),
-        group_chats: i64 = chat,
+fn bind_groups<'q>(call: Call<'q>, rows: &'q Rows<ChatKey, Group<'_>>) -> Call<'q> {
+    bind_columns!(call, rows => |(_, row)| {
         titles: Option<&str> = row.titled.map(|titled| titled.value.title),
         chat_types: Option<&str> = row.titled.map(|titled| titled.value.chat_type),
-        titles_at: Option<Timestamp> = row.titled.map(|titled| Timestamp(titled.version.at)),
-        title_update_ids: Option<i64> = row.titled.map(|titled| titled.version.update_id),
-        events_at: Timestamp = Timestamp(row.last_event_at),
     })
 }
 

@@ -58,6 +58,21 @@ impl<'a> Plan<'a> {
         }
         plan
     }
+
+    /// The organizations, sorted.
+    #[must_use]
+    pub fn orgs(&self) -> Vec<Uuid> {
+        let mut orgs: Vec<_> = self.participants.iter().map(|((org, _), _)| *org).collect();
+        orgs.dedup();
+        orgs
+    }
+
+    /// Whether the newest that is told of anybody came with an event whose version one of the activities keeps, so that who wrote these
+    /// activities wrote that too.
+    #[must_use]
+    pub fn is_told_by_activity(&self) -> bool {
+        self.activity.iter().all(|(_, activity)| version_of_event(activity.content.version) == activity.newest)
+    }
 }
 
 /// Adds a row whose key is not less than those before it.
@@ -74,4 +89,9 @@ const fn content_version(fact: &Fact<'_>) -> Version {
         What::Message(message) if message.is_edit => fact.version,
         _ => Version { at: fact.date, update_id: fact.version.update_id - MAX_ID - 1 },
     }
+}
+
+/// The version of the fact that a content came with.
+const fn version_of_event(Version { at, update_id }: Version) -> Version {
+    Version { at, update_id: if update_id < 0 { update_id + MAX_ID + 1 } else { update_id } }
 }

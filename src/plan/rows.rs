@@ -132,6 +132,8 @@ pub struct Activity<'a> {
     pub reply_to: Option<i64>,
     /// The newest content and its version.
     pub content: Proposal<Content<'a>>,
+    /// Greatest version of all facts.
+    pub newest: Version,
 }
 
 /// What an edit replaces.
@@ -168,6 +170,7 @@ impl<'a> Activity<'a> {
             thread_id: message.and_then(|message| message.thread_id),
             reply_to: message.and_then(|message| message.reply_to),
             content: Proposal { version: content_version(fact), value: message.map(Content::of).unwrap_or_default() },
+            newest: fact.version,
         }
     }
 
@@ -177,5 +180,6 @@ impl<'a> Activity<'a> {
         self.thread_id = self.thread_id.max(other.thread_id);
         self.reply_to = self.reply_to.max(other.reply_to);
         keep_newest(&mut self.content, other.content, |content| content.version);
+        self.newest = self.newest.max(other.newest);
     }
 }

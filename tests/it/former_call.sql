@@ -9,7 +9,7 @@ call rollcall_apply(
     -- places
     array[1, 1, 1], array[1, 1, 2], array[-20, -10, -10], array['2026-01-01 12:00+00', '2026-01-01 12:00+00', '2026-01-01 12:00+00']::timestamptz[],
     array[null, null, null]::timestamptz[], array[null, null, null]::timestamptz[],
-    array['2026-01-01 12:00+00', '2026-01-02 12:00+00', '2026-01-01 12:00+00']::timestamptz[],
+    array['2026-01-01 12:00+00', '2026-01-02 12:00+00', '2026-01-01 12:00+00']::timestamptz[], array[1, 4, 3],
     -- activity
     array[1, 1, 1, 1], array[1, 2, 2, 3], array[7, 7, 7, 8], array[-20, -10, -10, -10], array['message', 'message', 'message', 'message'],
     array[1, 2, 4, 3],

@@ -470,20 +470,20 @@ async fn what_somebody_did_who_was_deleted_is_found() {
         let place = Place::new().await;
         let mut observer = place.connect().await;
         let org = create_org(&mut observer).await;
-        let mut lane = Lane::new(place.settings.database.clone());
-        lane.apply(&facts(&[(org, said(org, 10, 1))])).await.unwrap();
-        sqlx::raw_sql(deletion).execute(&mut observer).await.unwrap();
+        let mut connection = database::connect(&place.settings.database).await.unwrap();
         let events = [(org, said(org, 10, 1)), (org, said(org, 11, 1))];
+        apply::apply(&mut connection, &facts(&events[..1])).await.unwrap();
+        sqlx::raw_sql(deletion).execute(&mut observer).await.unwrap();
         for events in [&events[..1], &events] {
-            lane.apply(&facts(events)).await.unwrap();
+            apply::apply_again(&mut connection, &facts(events)).await.unwrap();
             assert_eq!(count(&mut observer, "participants").await, 1, "{deletion}");
             place.assert_metrics_recompute().await;
         }
     }
 }
 
-/// Nobody is looked for who did what is known, if that is much, as after a crash, when all of a prefetch comes again; and nothing is
-/// written either way.
+/// Who asks first looks for nobody who did what is known, as after a crash, when all of a prefetch comes again; and nothing is written
+/// either way.
 #[tokio::test]
 async fn events_that_were_applied_before_are_recognised() {
     let place = Place::new().await;
@@ -495,37 +495,80 @@ async fn events_that_were_applied_before_are_recognised() {
     let edit = json!({ "update_id": 4, "edited_message": edit["message"] });
     let join = json!({ "update_id": 5, "message": { "message_id": 5, "date": NOON, "chat": message(5, 1, "")["message"]["chat"],
         "from": { "id": 9, "is_bot": false }, "new_chat_members": [{ "id": 4, "is_bot": false, "first_name": "Joined" }] } });
-    let mut updates = vec![message(3, 3, "hello"), message(1, 1, "hello"), message(2, 1, "hello")];
-    // It is worth the look when they are many.
-    updates.extend((10..30).map(|id| message(id, 1, "hello")));
-    updates.extend([edit, join]);
+    let updates = [message(3, 3, "hello"), message(1, 1, "hello"), message(2, 1, "hello"), edit, join];
     let events: Vec<_> = updates.iter().map(|update| (org, event(&enveloped(org, update).1))).collect();
-    apply::apply(&mut connection, &facts(&events)).await.unwrap();
+    let known = Applied { known: true, ..Applied::default() };
+    let mut transaction = connection.begin().await.unwrap();
+    assert_eq!(apply::apply_again(&mut transaction, &facts(&events)).await.unwrap(), Applied::default());
+    transaction.commit().await.unwrap();
     // The original without its edit is known by that.
-    for (known, are_many) in [(&events[..], true), (&events[..23], true), (&events[..3], false)] {
+    for events in [&events[..], &events[..3]] {
         let mut transaction = connection.begin().await.unwrap();
-        let mut done = [(0, 0); 2];
-        for done in &mut done {
-            // Not only of this transaction.
-            let counts = "select (sum(idx_scan) filter (where relname like 'participant%'))::bigint,
-                sum(n_tup_ins + n_tup_upd)::bigint from pg_stat_xact_user_tables";
-            *done = sqlx::query_as::<_, (i64, i64)>(counts).fetch_one(&mut *transaction).await.unwrap();
-            apply::apply(&mut transaction, &facts(known)).await.unwrap();
+        // Not only of this transaction.
+        let counts = "select (sum(idx_scan) filter (where relname like 'participant%'))::bigint,
+            sum(n_tup_ins + n_tup_upd)::bigint from pg_stat_xact_user_tables";
+        let mut done = Vec::new();
+        for asks in [true, false] {
+            done.push(sqlx::query_as::<_, (i64, i64)>(counts).fetch_one(&mut *transaction).await.unwrap());
+            let facts = facts(events);
+            let applied = if asks {
+                apply::apply_again(&mut transaction, &facts).await
+            } else {
+                apply::apply(&mut transaction, &facts).await
+            };
+            assert_eq!(applied.unwrap(), known);
         }
-        assert_eq!(done[0].1, done[1].1, "rows written");
-        assert_eq!(done[0].0 == done[1].0, are_many, "people looked for: {done:?}");
+        done.push(sqlx::query_as(counts).fetch_one(&mut *transaction).await.unwrap());
+        assert_eq!(done[0], done[1], "people looked for, rows written");
+        assert!(done[1].0 < done[2].0 && done[1].1 == done[2].1, "{done:?}");
     }
-    // another bot saw the same, when the name was another one
-    let mut copy = message(100, 1, "hello");
-    copy["message"]["message_id"] = 2.into();
-    copy["message"]["from"]["first_name"] = "Newer".into();
-    let events = [(org, event(&enveloped(org, &copy).1))];
-    apply::apply(&mut connection, &facts(&events)).await.unwrap();
-    assert_eq!(count(&mut connection, "participants where tg_first_name = 'Newer'").await, 1);
+    // another bot saw the same, when the name or the title was another one
+    for (update_id, field) in [(100, "/from/first_name"), (101, "/chat/title")] {
+        let mut copy = message(update_id, 1, "hello");
+        copy["message"]["message_id"] = 2.into();
+        *copy["message"].pointer_mut(field).unwrap() = "Newer".into();
+        let events = [(org, event(&enveloped(org, &copy).1))];
+        for applied in [Applied::default(), known.clone()] {
+            assert_eq!(apply::apply_again(&mut connection, &facts(&events)).await.unwrap(), applied, "{field}");
+        }
+    }
+    assert_eq!(count(&mut connection, "org_telegram_groups where title = 'Newer'").await, 1);
+    let nowhere = Uuid::new_v4();
+    let applied = apply::apply_again(&mut connection, &facts(&[(nowhere, said(nowhere, 1, 1))])).await.unwrap();
+    assert_eq!(applied.unknown, [nowhere].into());
 }
 
-/// Of one message: by two bots, edited in the second in which it was sent and before it was sent, with and without what it replies to. Any two
-/// give the same rows, one after the other, the other way round, and together after one of them.
+/// As long as a writer's transactions bring nothing new, it asks first.
+#[tokio::test]
+async fn a_writer_asks_first_when_events_come_again() {
+    let place = Place::new().await;
+    let mut observer = place.connect().await;
+    let org = create_org(&mut observer).await;
+    let mut lane = Lane::new(place.settings.database.clone());
+    let events: Vec<_> = (1..=40).map(|update_id| (org, said(org, update_id, update_id))).collect();
+    let (before, new) = events.split_at(20);
+    let known = Applied { known: true, ..Applied::default() };
+    for (events, applied, asks) in [
+        (before, Applied::default(), false),
+        (before, known.clone(), false),
+        (before, known.clone(), true),
+        (&before[..3], known.clone(), false),
+        (before, known.clone(), true),
+        (new, Applied::default(), false),
+        (before, known.clone(), false),
+        (new, known, true),
+    ] {
+        assert_eq!(lane.apply(&facts(events)).await.unwrap(), applied);
+        let last = "select query like '%rollcall_are_known%' from pg_stat_activity
+            where datname = current_database() and application_name = 'rollcall' and pid <> pg_backend_pid()";
+        let asked: Vec<bool> = sqlx::query_scalar(last).fetch_all(&mut observer).await.unwrap();
+        assert_eq!(asked, [asks]);
+    }
+    place.assert_metrics_recompute().await;
+}
+
+/// Of one message: by two bots, edited in the second in which it was sent and before it was sent, with and without what it replies to and the
+/// chat's title. Any two give the same rows, one after the other, the other way round, and together after one of them, asked for first or not.
 #[tokio::test]
 async fn what_is_told_of_a_message_adds_up_in_any_order() {
     const SENT: i64 = 10;
@@ -536,6 +579,10 @@ async fn what_is_told_of_a_message_adds_up_in_any_order() {
         told["message_id"] = SENT.into();
         told["date"] = (NOON + SENT).into();
         told["from"]["first_name"] = format!("Seen in {update_id}").into();
+        told["chat"]["title"] = format!("Seen in {update_id}").into();
+        if update_id == 50 {
+            told["chat"].as_object_mut().unwrap().remove("title");
+        }
         if let Some(reply) = reply {
             told["reply_to_message"] = json!({ "message_id": reply });
         }
@@ -556,16 +603,22 @@ async fn what_is_told_of_a_message_adds_up_in_any_order() {
     for (index, one) in updates.iter().enumerate() {
         for other in &updates[..index] {
             let mut rows: Vec<String> = Vec::new();
-            for ways in [
+            let ways = [
                 [vec![one], vec![other]],
                 [vec![other], vec![one]],
                 [vec![one], vec![one, other]],
                 [vec![other], vec![one, other]],
-            ] {
+            ];
+            for (ways, asks) in ways.iter().flat_map(|ways| [(ways, false), (ways, true)]) {
                 let org = create_org(&mut connection).await;
                 for updates in ways {
                     let events: Vec<_> = updates.iter().map(|update| (org, event(&enveloped(org, update).1))).collect();
-                    apply::apply(&mut connection, &facts(&events)).await.unwrap();
+                    let facts = facts(&events);
+                    if asks {
+                        apply::apply_again(&mut connection, &facts).await.unwrap();
+                    } else {
+                        apply::apply(&mut connection, &facts).await.unwrap();
+                    }
                 }
                 let written = "select jsonb_agg((to_jsonb(p) || to_jsonb(g) || to_jsonb(a) || to_jsonb(c))
                         - '{id,org_id,participant_id,created_at,updated_at,recorded_at}'::text[])::text

@@ -1,7 +1,11 @@
 //! The rows depend on the set of events only, however these come to the database.
 
 use proptest::test_runner::TestCaseResult;
-use rollcall::{apply::Lane, decode::Event};
+use rollcall::{
+    apply::{Lane, apply_again},
+    database,
+    decode::Event,
+};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -38,6 +42,24 @@ fn any_order_number_and_split_give_the_rows_of_the_model() {
         let events = decoded_all(world, orgs, true);
         apply_all(&mut lane(place), &world.batches(0), &events).await?;
         ensure_settled((place, &mut connection), (world, 1), orgs, &events).await
+    });
+}
+
+#[test]
+fn asking_first_gives_the_rows_of_the_model() {
+    holds_in_a_database(async |place, world| {
+        let mut connection = place.connect().await;
+        let orgs = create_orgs(&mut connection).await;
+        let events = decoded_all(world, orgs, true);
+        let mut asking = database::connect(&place.settings.database).await.unwrap();
+        for batch in world.batches(0).iter().chain(&world.batches(1)) {
+            let facts = facts(batch.iter().map(|&index| &events[index]));
+            let before = read_versions(&mut connection, &ids(orgs)).await;
+            let applied = apply_again(&mut asking, &facts).await.unwrap();
+            let after = read_versions(&mut connection, &ids(orgs)).await;
+            ensure_equal(vec![applied.known], vec![before == after])?;
+        }
+        ensure_settled((place, &mut connection), (world, 2), orgs, &events).await
     });
 }
 
