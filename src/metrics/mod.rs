@@ -59,6 +59,8 @@ pub struct Metrics {
     pub transactions: By<Option<FaultKind>>,
     /// Of those that were committed, those that met transactions of other replicas in the same rows.
     pub met: IntCounter,
+    /// Of those that were committed, those that found all that they should write.
+    pub known: IntCounter,
     /// From the first statement to the answer to the commit, or to the error.
     pub transaction_seconds: Histogram,
     /// What is done again after a wait, or in smaller parts.
@@ -115,6 +117,10 @@ impl Metrics {
             met: register.counter(
                 "transactions_met_total",
                 "committed transactions that met those of other replicas in the same rows",
+            ),
+            known: register.counter(
+                "transactions_known_total",
+                "committed transactions that wrote nothing: all was applied before",
             ),
             transaction_seconds: register.histogram(
                 "transaction_duration_seconds",

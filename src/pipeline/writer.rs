@@ -56,6 +56,9 @@ impl Writer {
                         self.outlet.status.metrics.met.inc();
                         self.queue.met();
                     }
+                    if applied.known {
+                        self.outlet.status.metrics.known.inc();
+                    }
                     let mut settlements = Vec::new();
                     for batch in batches {
                         if applied.busy.contains(&batch.org) {
