@@ -29,7 +29,8 @@ pub fn svg(report: &Report, programs: &[String]) -> String {
             );
             let share =
                 figures.get("ratio_to_bound").map(|share| format!(" ({share:.2} of bound)")).unwrap_or_default();
-            text(&mut body, LEFT + rate * scale + 6.0, y + BAR * 0.75, "start", &format!("{rate:.0}{share}"));
+            let end = rate.max(scenario.bound.unwrap_or(0.0));
+            text(&mut body, LEFT + end * scale + 6.0, y + BAR * 0.75, "start", &format!("{rate:.0}{share}"));
             y += BAR + 2.0;
         }
         if let Some(bound) = scenario.bound {
@@ -43,7 +44,8 @@ pub fn svg(report: &Report, programs: &[String]) -> String {
         y += 8.0;
     }
     let mut heading = String::new();
-    text(&mut heading, LEFT, 24.0, "start", "events/s; the line is the bound");
+    let has_bounds = report.scenarios.iter().any(|scenario| scenario.bound.is_some());
+    text(&mut heading, LEFT, 24.0, "start", if has_bounds { "events/s; the line is the bound" } else { "events/s" });
     for (number, (program, colour)) in programs.iter().zip(COLOURS.iter().cycle()).enumerate() {
         let _ = writeln!(heading, r#"<rect x="8" y="{:.1}" width="10" height="10" fill="{colour}"/>"#, y + 4.0);
         text(&mut heading, 24.0, y + 13.0, "start", &format!("{}: {program}", number + 1));
