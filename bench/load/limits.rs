@@ -196,7 +196,7 @@ impl Backlog {
                 self.batcher.push(partition, org, facts, bytes);
             }
         }
-        let taken = self.batcher.take(Instant::now(), self.idle)?;
+        let taken = self.batcher.take(Instant::now(), self.idle, None)?;
         self.idle -= 1;
         Some(taken)
     }
@@ -217,7 +217,7 @@ async fn apply_some(backlog: Arc<(Mutex<Backlog>, Notify)>, mut lane: Lane) -> a
             let mut backlog = backlog();
             (backlog.take(), backlog.is_empty(), backlog.batcher.next_due(Instant::now()))
         };
-        let Some(Transaction { batches, hold }) = taken else {
+        let Some(Transaction { batches, hold, .. }) = taken else {
             if is_all {
                 break Ok(transactions);
             }

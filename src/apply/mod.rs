@@ -27,6 +27,26 @@ pub struct Lane {
     connection: Option<PgConnection>,
     /// Whether the last transaction found all that it should write.
     repeats: bool,
+    /// The partition that the connection has claimed.
+    claimed: Option<i32>,
+}
+
+/// What a writer asks while it writes: which partition is its own in the next transaction, as far as others heed that. They see it
+/// in the database.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// The one that is wanted most comes first. Of none nothing is asked.
+    pub partitions: Vec<i32>,
+    /// Whether the first one that is free is claimed, instead of only looked whether others have claimed any.
+    pub claims: bool,
+}
+
+/// A claim that a call changes.
+#[derive(Default)]
+struct Claim<'a> {
+    wanted: &'a [i32],
+    claims: bool,
+    held: Option<i32>,
 }
 
 /// The organizations that have a chat as an active group.
@@ -43,13 +63,15 @@ pub struct Applied {
     pub met: bool,
     /// Whether all of it was there before, so that nothing was written.
     pub known: bool,
+    /// Whether others have claimed a partition that was wanted.
+    pub others: bool,
 }
 
 impl Lane {
     /// A lane that is not connected yet.
     #[must_use]
     pub fn new(settings: settings::Database) -> Self {
-        Self { settings, connection: None, repeats: false }
+        Self { settings, connection: None, repeats: false, claimed: None }
     }
 
     /// Connects, and lets the server compile what [`Self::apply`] calls: a first transaction takes longer otherwise.
@@ -58,7 +80,9 @@ impl Lane {
     ///
     /// When the database cannot be used; then `apply` will say so too.
     pub async fn open(&mut self) -> Result<(), Fault> {
-        self.bounded(async |connection| statements::write(connection, &Plan::default()).await).await.map(drop)
+        self.bounded(async |connection| statements::write(connection, &Plan::default(), &mut Claim::default()).await)
+            .await
+            .map(drop)
     }
 
     /// Writes the facts, each with its organization, in any order. Where the last ones were there before, as after a crash, it asks
@@ -69,20 +93,51 @@ impl Lane {
     /// Nothing was written, or, where the connection broke at the commit, perhaps all was: trying again
     /// is right in both cases.
     pub async fn apply(&mut self, facts: &[(Uuid, &Fact<'_>)]) -> Result<Applied, Fault> {
+        self.apply_and_claim(facts, &Wanted::default()).await
+    }
+
+    /// The same, and claims a partition, instead of the one before, for which see [`Self::claimed`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::apply`]; then nothing is claimed any more.
+    pub async fn apply_and_claim(&mut self, facts: &[(Uuid, &Fact<'_>)], wanted: &Wanted) -> Result<Applied, Fault> {
+        let mut claim = Claim { wanted: &wanted.partitions, claims: wanted.claims, held: self.claimed.take() };
         if is_on(Bug::Unsorted) {
             return self.transaction(async |transaction| apply_unsorted(transaction, facts).await).await;
         }
         let asks = self.repeats && facts.len() >= WORTH_ASKING;
         let bounded = self.bounded(async |connection| {
-            let applied = if asks { apply_again(connection, facts).await } else { apply(connection, facts).await };
-            match applied {
+            match write(connection, facts, asks, &mut claim).await {
                 Err(fault) if !fault.leaves_connection() => Err(fault),
+                Err(fault) => {
+                    // What is claimed outlives the transaction.
+                    if claim.claims || claim.held.is_some() {
+                        statements::give_back(connection).await?;
+                    }
+                    Ok(Err(fault))
+                }
                 done => Ok(done),
             }
         });
         let applied = bounded.await??;
         self.repeats = applied.known;
+        self.claimed = claim.held;
         Ok(applied)
+    }
+
+    /// Gives back what is claimed, before others wait for nothing.
+    pub async fn give_back(&mut self) {
+        if self.claimed.take().is_some() {
+            // Where that fails the connection is given up, and with it the claim.
+            let _ = self.bounded(async |connection| statements::give_back(connection).await).await;
+        }
+    }
+
+    /// The partition that is claimed until the next call.
+    #[must_use]
+    pub fn claimed(&self) -> Option<usize> {
+        self.claimed.and_then(|partition| partition.try_into().ok())
     }
 
     /// The organizations that have these chats as active groups.
@@ -152,7 +207,7 @@ impl Lane {
 ///
 /// When something was not written; then nothing of the caller's transaction may be committed.
 pub async fn apply(connection: &mut PgConnection, facts: &[(Uuid, &Fact<'_>)]) -> Result<Applied, Fault> {
-    write(connection, facts, false).await
+    write(connection, facts, false, &mut Claim::default()).await
 }
 
 /// The same for facts that were probably written before: asks for that first.
@@ -161,10 +216,15 @@ pub async fn apply(connection: &mut PgConnection, facts: &[(Uuid, &Fact<'_>)]) -
 ///
 /// As for [`apply`].
 pub async fn apply_again(connection: &mut PgConnection, facts: &[(Uuid, &Fact<'_>)]) -> Result<Applied, Fault> {
-    write(connection, facts, true).await
+    write(connection, facts, true, &mut Claim::default()).await
 }
 
-async fn write(connection: &mut PgConnection, facts: &[(Uuid, &Fact<'_>)], asks: bool) -> Result<Applied, Fault> {
+async fn write(
+    connection: &mut PgConnection,
+    facts: &[(Uuid, &Fact<'_>)],
+    asks: bool,
+    claim: &mut Claim<'_>,
+) -> Result<Applied, Fault> {
     let mut left_out = Applied::default();
     loop {
         let is_left_out = |org: &Uuid| left_out.busy.contains(org) || left_out.unknown.contains(org);
@@ -174,13 +234,14 @@ async fn write(connection: &mut PgConnection, facts: &[(Uuid, &Fact<'_>)], asks:
         }
         let counts_again = is_on(Bug::CountTwice)
             && !find_activity(connection, &plan.activity.iter().map(|(key, _)| *key).collect()).await?.is_empty();
-        let Applied { busy, unknown, met, known } = if asks && statements::are_known(connection, &plan).await? {
+        let Applied { busy, unknown, met, known, others } = if asks && statements::are_known(connection, &plan).await? {
             Applied { known: true, ..Applied::default() }
         } else {
-            statements::write(connection, &plan).await?
+            statements::write(connection, &plan, claim).await?
         };
         left_out.met |= met;
         left_out.known = known;
+        left_out.others |= others;
         if counts_again {
             statements::count_again(connection).await?;
         }

@@ -12,7 +12,7 @@ use std::{
 use sqlx::{PgConnection, Postgres, postgres::PgArguments, query::QueryAs};
 use uuid::Uuid;
 
-use super::{Applied, timestamp::Timestamp};
+use super::{Applied, Claim, timestamp::Timestamp};
 use crate::{
     clock,
     database::Fault,
@@ -27,6 +27,8 @@ struct Answer {
     unknown: Option<Vec<Uuid>>,
     met: Option<bool>,
     known: Option<bool>,
+    claimed: Option<i32>,
+    others: Option<bool>,
 }
 
 type Call<'q> = QueryAs<'q, Postgres, Answer, PgArguments>;
@@ -92,21 +94,35 @@ pub(super) async fn find_active_groups(
 }
 
 /// Writes a plan, all or nothing; outside a transaction, in one of its own.
-pub(super) async fn write(connection: &mut PgConnection, plan: &Plan<'_>) -> Result<Applied, Fault> {
+pub(super) async fn write(
+    connection: &mut PgConnection,
+    plan: &Plan<'_>,
+    claim: &mut Claim<'_>,
+) -> Result<Applied, Fault> {
     let orgs = plan.orgs();
     let call = bind_versions(sqlx::query_as(include_str!("sql/apply.sql")), &orgs, plan);
     let call = bind_activity(call, plan);
     let call = bind_groups(call, &plan.groups);
     let call = bind_people(call, &orgs, &plan.participants).bind(new_ids(plan.participants.len())?);
     let call = bind_memberships(call, &orgs, plan);
-    let Answer { busy, unknown, met, known } = answer(call, connection).await?;
+    let wanted = (!claim.wanted.is_empty()).then_some(claim.wanted);
+    let call = call.bind(wanted).bind(claim.claims).bind(claim.held);
+    let Answer { busy, unknown, met, known, claimed, others } = answer(call, connection).await?;
+    claim.held = claimed;
     let set = |orgs: Option<Vec<Uuid>>| orgs.into_iter().flatten().collect();
     Ok(Applied {
         busy: set(busy),
         unknown: set(unknown),
         met: met.unwrap_or_default(),
         known: known.unwrap_or_default(),
+        others: others.unwrap_or_default(),
     })
+}
+
+/// Gives back what is claimed.
+pub(super) async fn give_back(connection: &mut PgConnection) -> Result<(), Fault> {
+    sqlx::query("select pg_advisory_unlock_all()").execute(connection).await?;
+    Ok(())
 }
 
 /// Whether all of a plan was surely written before.

@@ -1,5 +1,4 @@
 use std::{
-    cmp::Reverse,
     collections::{HashMap, HashSet},
     time::Instant,
 };
@@ -7,7 +6,7 @@ use std::{
 use uuid::Uuid;
 
 use super::{
-    Batch, Size, Trigger,
+    Batch, Size, Trigger, choice,
     pace::{FEW, Pace, Waiting},
     partition::Partition,
 };
@@ -19,6 +18,11 @@ pub struct Transaction<E> {
     pub batches: Vec<Batch<E>>,
     /// What is open until it is done.
     pub hold: Hold,
+    /// The partitions for the transaction after this one, the one that is most worth it first. None where little waits, or where a
+    /// claim of another of the replica's writers could be taken for another replica's.
+    pub wanted: Vec<usize>,
+    /// Whether another replica was met lately: then the next partition had better be claimed.
+    pub is_crowded: bool,
 }
 
 /// The organizations of a transaction, which nobody else gets until it is given back.
@@ -28,6 +32,8 @@ pub struct Hold {
     orgs: HashSet<Uuid>,
     partitions: Vec<usize>,
     events: usize,
+    /// Whether its writer has a claim, or may get one.
+    claims: bool,
 }
 
 /// What waits for the writers of a session.
@@ -40,6 +46,8 @@ pub struct Batcher<E> {
     /// When organizations may leave again that were put off.
     deferred: HashMap<Uuid, Instant>,
     waiting: usize,
+    /// Open transactions whose writers have claims, or may get one.
+    claiming: usize,
     pace: Pace,
 }
 
@@ -53,6 +61,7 @@ impl<E> Batcher<E> {
             held: HashSet::new(),
             deferred: HashMap::new(),
             waiting: 0,
+            claiming: 0,
             pace: Pace::default(),
         }
     }
@@ -75,7 +84,7 @@ impl<E> Batcher<E> {
         self.pace.close();
     }
 
-    /// A transaction met another replica's in the same rows: they take turns for some time.
+    /// Another replica was met, in the same rows or by what it has claimed: writers take turns for some time.
     pub const fn met(&mut self, now: Instant) {
         self.pace.met(now);
     }
@@ -101,25 +110,25 @@ impl<E> Batcher<E> {
     }
 
     /// Takes the next transaction, for one of the `idle` writers, who share what waits if that is worth it. One partition after the
-    /// other gives to it until it is worth it, first those of which no transaction is open, and of these the fullest. `None` if
+    /// other gives to it until it is worth it, first those of which no transaction is open, and of these the fullest; but a
+    /// partition that the writer has `claimed` gives all that fits, if it has more than a few. `None` if
     /// nothing waits that is neither deferred nor held, or if more gathers.
-    pub fn take(&mut self, now: Instant, idle: usize) -> Option<Transaction<E>> {
+    pub fn take(&mut self, now: Instant, idle: usize, claimed: Option<usize>) -> Option<Transaction<E>> {
         if self.waiting == 0 || self.gathers(now) || self.waits_for_others(now) {
             return None;
         }
-        let shares = (self.waiting / self.size.worthwhile.max(1)).clamp(1, idle.max(1));
-        let share = self.waiting.div_ceil(self.organizations(shares));
-        let mut room = self.size.max_transaction_events.min(share);
-        let count = self.partitions.len();
-        let mut order: Vec<_> = (0..count).collect();
-        order.sort_by_key(|number| {
-            let partition = &self.partitions[*number];
-            // None is passed over for ever.
-            (partition.open, partition.passed < count, Reverse(partition.waiting()))
-        });
+        let is_crowded = self.pace.is_crowded(now);
+        let own = claimed.filter(|own| is_crowded && self.partitions.get(*own).is_some_and(|own| own.waiting() >= FEW));
+        let (order, mut room, enough) = if let Some(own) = own {
+            (choice::claimed_first(&self.partitions, own), self.size.max_transaction_events, 0)
+        } else {
+            let shares = (self.waiting / self.size.worthwhile.max(1)).clamp(1, idle.max(1));
+            let share = self.waiting.div_ceil(self.organizations(shares));
+            let room = self.size.max_transaction_events.min(share);
+            // From few partitions: of fewer organizations, whose rows are more often the same, and seldom those of another replica.
+            (choice::fullest_first(&self.partitions), room, room.saturating_sub(self.size.worthwhile))
+        };
         let (mut batches, mut hold) = (Vec::new(), Hold::default());
-        // From few partitions: of fewer organizations, whose rows are more often the same, and seldom those of another replica.
-        let enough = room.saturating_sub(self.size.worthwhile);
         for partition in order {
             if room <= enough {
                 break;
@@ -154,7 +163,15 @@ impl<E> Batcher<E> {
                 self.deferred.remove(org);
             }
         }
-        Some(Transaction { batches, hold })
+        hold.claims = is_crowded || claimed.is_some();
+        let looks = is_crowded || self.claiming == 0;
+        self.claiming += usize::from(hold.claims);
+        let wanted = if looks && hold.events + self.waiting >= self.size.worthwhile {
+            choice::wanted(&self.partitions, &hold.partitions, hold.events, self.size.worthwhile / 2)
+        } else {
+            Vec::new()
+        };
+        Some(Transaction { batches, hold, wanted, is_crowded })
     }
 
     fn waits_for_others(&mut self, now: Instant) -> bool {
@@ -186,6 +203,7 @@ impl<E> Batcher<E> {
         for partition in hold.partitions {
             self.partitions[partition].open -= 1;
         }
+        self.claiming -= usize::from(hold.claims);
         self.pace.came_back(hold.events);
     }
 
@@ -222,7 +240,7 @@ mod tests {
 
     /// What the next transaction of the only idle writer holds, which is done at once.
     fn take<E>(batcher: &mut Batcher<E>, now: Instant) -> Vec<Batch<E>> {
-        let Some(Transaction { batches, hold }) = batcher.take(now, 1) else { return Vec::new() };
+        let Some(Transaction { batches, hold, .. }) = batcher.take(now, 1, None) else { return Vec::new() };
         batcher.release(hold);
         batches
     }
@@ -305,10 +323,56 @@ mod tests {
         (0..6).for_each(|number| batcher.push(0, org(number), number, 1));
         batcher.push(1, org(6), 6, 1);
         let mut partitions = || -> Vec<_> {
-            let taken = batcher.take(now, 1).map(|taken| taken.batches).unwrap_or_default();
+            let taken = batcher.take(now, 1, None).map(|taken| taken.batches).unwrap_or_default();
             taken.into_iter().map(|batch| batch.partition).collect()
         };
         assert_eq!([partitions(), partitions()], [vec![0; 5], vec![1, 0]]);
+    }
+
+    /// How many events of which partitions the next transaction holds, and what is wanted after it.
+    fn take_claimed(batcher: &mut Batcher<usize>, now: Instant, claimed: usize) -> (usize, Vec<usize>, Vec<usize>) {
+        let Transaction { hold, wanted, .. } = batcher.take(now, 1, Some(claimed)).unwrap();
+        let (events, partitions) = (hold.events, hold.partitions.clone());
+        batcher.release(hold);
+        (events, partitions, wanted)
+    }
+
+    #[test]
+    fn a_claimed_partition_leaves_alone_while_others_are_met() {
+        let (now, mut batcher) = (Instant::now(), Batcher::new(3, LARGE_SIZE));
+        let push = |batcher: &mut Batcher<_>, partition, count| {
+            (0..count).for_each(|number| batcher.push(partition, Uuid::from_u128(number), 0, 0));
+        };
+        push(&mut batcher, 0, 4 * LARGE as u128);
+        push(&mut batcher, 1, FEW as u128);
+        assert_eq!(take_claimed(&mut batcher, now, 1), (LARGE, vec![0], vec![0, 1]), "nobody was met");
+        batcher.met(now);
+        assert_eq!(take_claimed(&mut batcher, now, 1), (FEW, vec![1], vec![0, 1]));
+        push(&mut batcher, 1, FEW as u128 - 1);
+        assert_eq!(take_claimed(&mut batcher, now, 1).1, [0], "a few are not worth it");
+    }
+
+    #[test]
+    fn of_a_replica_that_claims_no_other_writer_looks() {
+        let (now, mut batcher) = (Instant::now(), Batcher::new(1, Size { worthwhile: 1, ..SIZE }));
+        let leaves = |batcher: &mut Batcher<_>, number, at| {
+            batcher.push(0, org(number), number, 1);
+            batcher.take(at, 1, None).unwrap()
+        };
+        batcher.met(now);
+        let claims = leaves(&mut batcher, 1, now);
+        assert_eq!((claims.wanted, claims.is_crowded), (vec![0], true));
+        let writes = leaves(&mut batcher, 2, now + CROWDED);
+        assert_eq!(
+            (writes.wanted, writes.is_crowded),
+            (vec![], false),
+            "it would take that claim for another replica's"
+        );
+        batcher.release(claims.hold);
+        let looks = leaves(&mut batcher, 3, now + CROWDED);
+        assert_eq!((looks.wanted, looks.is_crowded), (vec![0], false));
+        batcher.release(writes.hold);
+        batcher.release(looks.hold);
     }
 
     #[test]
@@ -317,12 +381,12 @@ mod tests {
         let mut batcher = Batcher::new(2, Size { worthwhile: 9, ..SIZE });
         (0..2).for_each(|event| batcher.push(0, org(1), event, 1));
         batcher.push(1, org(1), 2, 1);
-        let first = batcher.take(now, 1).unwrap();
+        let first = batcher.take(now, 1, None).unwrap();
         assert_eq!(first.batches.len(), 2, "{first:?}");
         batcher.push(0, org(1), 3, 1);
         batcher.defer(batch(org(1), Trigger::Idle, vec![6]), now);
         let later = now + LONGEST_OF_FEW;
-        assert_eq!([batcher.take(now, 1), batcher.take(later, 1)], [None, None]);
+        assert_eq!([batcher.take(now, 1, None), batcher.take(later, 1, None)], [None, None]);
         assert_eq!(batcher.next_due(later), None, "nobody should wake up for what is held");
         batcher.release(first.hold);
         assert_eq!(batcher.next_due(now), Some(now));
@@ -336,19 +400,19 @@ mod tests {
             numbers.for_each(|number| batcher.push(0, org(number), number, 1));
         };
         push(&mut batcher, 0..2);
-        let first = batcher.take(now, 1).unwrap();
+        let first = batcher.take(now, 1, None).unwrap();
         push(&mut batcher, 10..12);
-        assert_eq!((batcher.take(now, 1), batcher.next_due(now)), (None, Some(now + LONGEST_OF_FEW)));
-        let second = batcher.take(now + LONGEST_OF_FEW, 1).unwrap();
+        assert_eq!((batcher.take(now, 1, None), batcher.next_due(now)), (None, Some(now + LONGEST_OF_FEW)));
+        let second = batcher.take(now + LONGEST_OF_FEW, 1, None).unwrap();
         push(&mut batcher, 20..30);
-        let third = batcher.take(now + LONGEST_OF_FEW, 1).unwrap();
+        let third = batcher.take(now + LONGEST_OF_FEW, 1, None).unwrap();
         assert_eq!(third.batches.len(), 10, "they are worth a transaction");
         push(&mut batcher, 40..42);
-        assert_eq!(batcher.take(now + LONGEST_OF_FEW, 1), None);
+        assert_eq!(batcher.take(now + LONGEST_OF_FEW, 1, None), None);
         for hold in [first.hold, second.hold, third.hold] {
             batcher.release(hold);
         }
-        assert_eq!(batcher.take(now + LONGEST_OF_FEW, 1).unwrap().batches.len(), 2, "nobody is waited for");
+        assert_eq!(batcher.take(now + LONGEST_OF_FEW, 1, None).unwrap().batches.len(), 2, "nobody is waited for");
     }
 
     #[test]
@@ -360,26 +424,26 @@ mod tests {
         };
         let sizes = |taken: Option<&Transaction<usize>>| taken.map(|taken| taken.batches[0].events.len());
         push(&mut batcher, 1, FEW);
-        let few = batcher.take(now, 1);
+        let few = batcher.take(now, 1, None);
         push(&mut batcher, 2, 10);
-        let beside_few = batcher.take(now, 1);
+        let beside_few = batcher.take(now, 1, None);
         assert_eq!([sizes(few.as_ref()), sizes(beside_few.as_ref())], [Some(FEW), Some(10)]);
-        assert_eq!((batcher.take(now, 1), batcher.next_due(now)), (None, None), "nothing waits");
+        assert_eq!((batcher.take(now, 1, None), batcher.next_due(now)), (None, None), "nothing waits");
         push(&mut batcher, 3, 9);
-        assert_eq!((batcher.take(now, 1), batcher.next_due(now)), (None, Some(now + LONGEST_GATHERING)));
+        assert_eq!((batcher.take(now, 1, None), batcher.next_due(now)), (None, Some(now + LONGEST_GATHERING)));
         push(&mut batcher, 4, 1);
-        let enough = batcher.take(now, 1);
+        let enough = batcher.take(now, 1, None);
         assert_eq!(enough.as_ref().map(|taken| taken.batches.len()), Some(2));
         push(&mut batcher, 5, 1);
-        assert_eq!(batcher.take(now, 1), None);
-        let late = batcher.take(later, 1);
+        assert_eq!(batcher.take(now, 1, None), None);
+        let late = batcher.take(later, 1, None);
         assert_eq!(sizes(late.as_ref()), Some(1), "it has waited long enough");
         assert_eq!(batcher.next_due(later), None);
         push(&mut batcher, 6, 1);
-        assert_eq!(batcher.take(later, 1), None);
+        assert_eq!(batcher.take(later, 1, None), None);
         [few, beside_few, enough, late].into_iter().flatten().for_each(|done| batcher.release(done.hold));
-        assert_eq!(batcher.take(later + WINDOW, 1), None, "many arrived before");
-        let calm = batcher.take(later + 2 * WINDOW, 1);
+        assert_eq!(batcher.take(later + WINDOW, 1, None), None, "many arrived before");
+        let calm = batcher.take(later + 2 * WINDOW, 1, None);
         assert_eq!(sizes(calm.as_ref()), Some(1), "nothing is being written, and few arrive");
     }
 
@@ -391,13 +455,13 @@ mod tests {
             (0..count).for_each(|event| batcher.push(partition, org(org_number), event, 1));
         };
         push(&mut batcher, 0, 1, LARGE);
-        let open = batcher.take(now, 1).unwrap();
+        let open = batcher.take(now, 1, None).unwrap();
         push(&mut batcher, 0, 2, 20);
         push(&mut batcher, 1, 3, 9);
         push(&mut batcher, 2, 4, 9);
-        assert_eq!(batcher.take(now, 1), None, "no partition is worth it that is not being written");
+        assert_eq!(batcher.take(now, 1, None), None, "no partition is worth it that is not being written");
         push(&mut batcher, 2, 4, 1);
-        assert_eq!(batcher.take(now, 1).unwrap().batches[0].partition, 2);
+        assert_eq!(batcher.take(now, 1, None).unwrap().batches[0].partition, 2);
         batcher.release(open.hold);
     }
 
@@ -406,11 +470,11 @@ mod tests {
         let now = Instant::now();
         let mut batcher = Batcher::new(1, LARGE_SIZE);
         (0..LARGE + 20).for_each(|event| batcher.push(0, org(1), event, 1));
-        let open = batcher.take(now, 1).unwrap();
+        let open = batcher.take(now, 1, None).unwrap();
         batcher.push(0, org(2), 0, 1);
-        assert_eq!((batcher.take(now, 1), batcher.next_due(now)), (None, Some(now + LONGEST_GATHERING)));
+        assert_eq!((batcher.take(now, 1, None), batcher.next_due(now)), (None, Some(now + LONGEST_GATHERING)));
         batcher.release(open.hold);
-        assert_eq!(batcher.take(now, 1).map(|taken| taken.batches.len()), Some(2));
+        assert_eq!(batcher.take(now, 1, None).map(|taken| taken.batches.len()), Some(2));
     }
 
     #[test]
@@ -421,7 +485,7 @@ mod tests {
         let mut batcher = Batcher::new(1, size);
         let mut leave = |milliseconds, count, orgs: u8| {
             (0..count).for_each(|event| batcher.push(0, org(u8::try_from(event).unwrap() % orgs), event, 0));
-            let taken = batcher.take(at(milliseconds), 1);
+            let taken = batcher.take(at(milliseconds), 1, None);
             taken.map(|taken| {
                 batcher.release(taken.hold);
                 taken.batches.iter().map(|batch| batch.events.len()).sum::<usize>()
@@ -449,11 +513,11 @@ mod tests {
         let size = Size { max_events: 100, max_transaction_events: 100, worthwhile: 90, ..SIZE };
         let mut batcher = Batcher::new(1, size);
         (0..=FEW).for_each(|event| batcher.push(0, org(1), event, 0));
-        let open = batcher.take(now, 1).unwrap();
+        let open = batcher.take(now, 1, None).unwrap();
         batcher.push(0, org(2), 0, 1);
-        assert_eq!(batcher.take(now, 1), None);
+        assert_eq!(batcher.take(now, 1, None), None);
         batcher.close();
-        assert_eq!(batcher.take(now, 1).map(|taken| taken.batches.len()), Some(1));
+        assert_eq!(batcher.take(now, 1, None).map(|taken| taken.batches.len()), Some(1));
         batcher.release(open.hold);
     }
 
@@ -468,7 +532,7 @@ mod tests {
         };
         assert_eq!(push(&mut batcher, 0, FEW), [false; 2], "nothing is written");
         assert_eq!(push(&mut batcher, 0, 1), [false; 2]);
-        let open = batcher.take(now, 1).unwrap();
+        let open = batcher.take(now, 1, None).unwrap();
         assert_eq!(push(&mut batcher, 1, FEW - 1), [true, false], "of few, each counts");
         assert_eq!(push(&mut batcher, 1, 1), [true; 2]);
         assert!(!batcher.gathers_many(now + LONGEST_GATHERING), "they leave");
@@ -482,19 +546,19 @@ mod tests {
         let mut batcher = Batcher::new(1, Size { worthwhile: 1, ..SIZE });
         let leaves = |batcher: &mut Batcher<_>, number, at| {
             batcher.push(0, org(number), number, 1);
-            batcher.take(at, 1)
+            batcher.take(at, 1, None)
         };
         let (one, other) = (leaves(&mut batcher, 1, now).unwrap(), leaves(&mut batcher, 2, now).unwrap());
         batcher.met(now);
         assert_eq!((leaves(&mut batcher, 3, now), batcher.next_due(now)), (None, Some(now + LONGEST_WAIT)));
         batcher.release(one.hold);
-        assert_eq!(batcher.take(now, 1), None, "one is still open");
+        assert_eq!(batcher.take(now, 1, None), None, "one is still open");
         batcher.release(other.hold);
-        let alone = batcher.take(now, 1).unwrap();
+        let alone = batcher.take(now, 1, None).unwrap();
         assert_eq!(leaves(&mut batcher, 4, now), None);
-        let late = batcher.take(now + LONGEST_WAIT, 1).unwrap();
+        let late = batcher.take(now + LONGEST_WAIT, 1, None).unwrap();
         assert_eq!(leaves(&mut batcher, 5, now + LONGEST_WAIT), None);
-        assert_eq!(batcher.take(now + CROWDED, 1).unwrap().batches[0].events, [5], "nobody was met for long");
+        assert_eq!(batcher.take(now + CROWDED, 1, None).unwrap().batches[0].events, [5], "nobody was met for long");
         batcher.release(alone.hold);
         batcher.release(late.hold);
     }
@@ -504,13 +568,13 @@ mod tests {
         let size = Size { max_events: 1000, max_bytes: 1000, max_transaction_events: 1000, worthwhile: 60 };
         let (now, mut batcher) = (Instant::now(), Batcher::new(1, size));
         (0..200).for_each(|event| batcher.push(0, org(event), event, 1));
-        let mut taken = |idle| batcher.take(now, idle).map_or(0, |taken| taken.batches.len());
+        let mut taken = |idle| batcher.take(now, idle, None).map_or(0, |taken| taken.batches.len());
         assert_eq!([taken(2), taken(1), taken(1)], [100, 100, 0]);
         (0..200).for_each(|event| batcher.push(0, org(255), event, 0));
-        let alone = batcher.take(now, 2).map_or(0, |taken| taken.batches[0].events.len());
+        let alone = batcher.take(now, 2, None).map_or(0, |taken| taken.batches[0].events.len());
         assert_eq!(alone, 200, "only one writer can take it");
         (1..=60).for_each(|number| batcher.push(0, Uuid::from_u128(number), 0, 1));
-        let few = batcher.take(now, 9).map_or(0, |taken| taken.batches.len());
+        let few = batcher.take(now, 9, None).map_or(0, |taken| taken.batches.len());
         assert_eq!(few, 60, "too few to share");
     }
 
@@ -528,12 +592,12 @@ mod tests {
             prop_assert_eq!(batcher.waiting(), pushed.len());
             let (mut left, mut holds) = (Vec::new(), VecDeque::new());
             while batcher.waiting() > 0 || !holds.is_empty() {
-                let taken = batcher.take(now, idle);
+                let taken = batcher.take(now, idle, None);
                 prop_assert!(taken.is_some() || !holds.is_empty());
                 if taken.is_none() || holds.len() >= open {
                     holds.pop_front().into_iter().for_each(|(hold, _)| batcher.release(hold));
                 }
-                let Some(Transaction { batches, hold }) = taken else { continue };
+                let Some(Transaction { batches, hold, .. }) = taken else { continue };
                 let orgs: HashSet<_> = batches.iter().map(|batch| batch.org).collect();
                 prop_assert!(holds.iter().all(|(_, held): &(Hold, HashSet<Uuid>)| orgs.is_disjoint(held)));
                 holds.push_back((hold, orgs));

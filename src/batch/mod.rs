@@ -8,6 +8,7 @@
 //! and it is in one transaction at a time: two would wait for each other's rows. What waits is bounded by the prefetch.
 
 mod batcher;
+mod choice;
 mod pace;
 mod partition;
 

@@ -76,6 +76,11 @@ impl Pace {
         self.met_at = Some(now);
     }
 
+    /// Whether another replica was met lately.
+    pub(super) fn is_crowded(&self, now: Instant) -> bool {
+        self.met_at.is_some_and(|time| now.saturating_duration_since(time) < CROWDED)
+    }
+
     /// Nothing more arrives: nothing is waited for.
     pub(super) const fn close(&mut self) {
         self.is_closed = true;
@@ -89,8 +94,7 @@ impl Pace {
     /// Whether more should gather than what waits, until [`Self::due`] at the latest.
     pub(super) fn gathers(&mut self, waiting: Waiting, worthwhile: usize, now: Instant) -> bool {
         let are_many = self.arrivals.are_many(worthwhile, now);
-        let is_crowded = self.met_at.is_some_and(|time| now.saturating_duration_since(time) < CROWDED);
-        let (waits, longest) = if is_crowded {
+        let (waits, longest) = if self.is_crowded(now) {
             (self.open > 0, LONGEST_WAIT)
         } else if self.open > FEW {
             (self.is_held || waiting.most < worthwhile, LONGEST_GATHERING)

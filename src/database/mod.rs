@@ -134,6 +134,7 @@ mod tests {
             (20_261_129_000_000, 0xb2b9_3922),
             (20_261_129_000_100, 0x996a_13f5),
             (20_261_130_000_000, 0x2218_ba14),
+            (20_261_130_000_100, 0x9a80_c97a),
         ];
         assert_eq!(found, released, "a new one comes at the end, none changes");
     }

@@ -60,6 +60,16 @@ impl Queue {
             self.arrived.notify_one();
         }
     }
+
+    fn take_now(&self, state: &mut State, now: Instant, claimed: Option<usize>) -> Option<Transaction<Share>> {
+        let transaction = state.batcher.take(now, state.idle + 1, claimed)?;
+        self.left.notify_waiters();
+        // What is left, if anything, is perhaps for another.
+        if state.idle > 0 && state.batcher.waiting() > 0 {
+            self.arrived.notify_one();
+        }
+        Some(transaction)
+    }
 }
 
 impl Entry {
@@ -110,6 +120,11 @@ impl Drop for Entry {
 }
 
 impl Exit {
+    /// The next transaction, if there is one, of the partition that the writer has claimed, if that has any.
+    pub(super) fn take_now(&self, claimed: Option<usize>) -> Option<Transaction<Share>> {
+        self.0.take_now(&mut self.0.state(), Instant::now(), claimed)
+    }
+
     /// The next transaction, to be given back by [`Self::release`]; `None` when all is done, or when nothing is waited
     /// for any more: `over` ends the wait at once, `abandon` as soon as nothing more comes in.
     pub(super) async fn take(
@@ -123,13 +138,7 @@ impl Exit {
             let (due, is_open) = {
                 let mut state = queue.state();
                 let now = Instant::now();
-                let idle = state.idle + 1;
-                if let Some(transaction) = state.batcher.take(now, idle) {
-                    queue.left.notify_waiters();
-                    // What is left, if anything, is perhaps for another.
-                    if state.idle > 0 && state.batcher.waiting() > 0 {
-                        queue.arrived.notify_one();
-                    }
+                if let Some(transaction) = queue.take_now(&mut state, now, None) {
                     return Some(transaction);
                 }
                 let is_open = state.entries > 0;
@@ -152,7 +161,7 @@ impl Exit {
         }
     }
 
-    /// Other replicas write the same rows right now.
+    /// Other replicas write at the same time.
     pub(super) fn met(&self) {
         self.0.state().batcher.met(Instant::now());
     }

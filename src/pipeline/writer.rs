@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{queue::Exit, session::Outlet, ticket::Share};
 use crate::{
-    apply::{Applied, Lane},
+    apply::{Applied, Lane, Wanted},
     batch::{Batch, Transaction, Trigger},
     database::Fault,
     decode::{Culprit, Fact, Reason, Refusal},
@@ -36,8 +36,16 @@ impl Writer {
 
     /// Writes until nothing more comes and nothing waits.
     pub(super) async fn run(mut self) {
-        while let Some(Transaction { batches, hold }) = self.queue.take(&self.outlet.over, &self.outlet.abandon).await {
-            if self.apply(batches).await.is_err() || self.outlet.over.is_cancelled() {
+        loop {
+            let mut taken = self.queue.take_now(self.lane.claimed());
+            if taken.is_none() {
+                self.lane.give_back().await;
+                taken = self.queue.take(&self.outlet.over, &self.outlet.abandon).await;
+            }
+            let Some(Transaction { batches, hold, wanted, is_crowded }) = taken else { break };
+            let partitions = wanted.into_iter().filter_map(|partition| partition.try_into().ok()).collect();
+            let wanted = Wanted { partitions, claims: is_crowded };
+            if self.apply(batches, &wanted).await.is_err() || self.outlet.over.is_cancelled() {
                 break;
             }
             self.queue.release(hold);
@@ -46,14 +54,16 @@ impl Writer {
 
     /// Applies batches in one transaction, and in smaller ones where that fails, until each event is
     /// written, refused or deferred.
-    async fn apply(&mut self, batches: Vec<Batch<Share>>) -> Result<(), Abandoned> {
+    async fn apply(&mut self, batches: Vec<Batch<Share>>, wanted: &Wanted) -> Result<(), Abandoned> {
         let mut transactions = vec![batches];
         while let Some(batches) = transactions.pop() {
-            match self.try_apply(&batches).await {
+            match self.try_apply(&batches, wanted).await {
                 Ok(applied) => {
                     self.outlet.status.database_works();
                     if applied.met {
                         self.outlet.status.metrics.met.inc();
+                    }
+                    if applied.met || applied.others {
                         self.queue.met();
                     }
                     if applied.known {
@@ -89,7 +99,7 @@ impl Writer {
         Ok(())
     }
 
-    async fn try_apply(&mut self, batches: &[Batch<Share>]) -> Result<Applied, Fault> {
+    async fn try_apply(&mut self, batches: &[Batch<Share>], wanted: &Wanted) -> Result<Applied, Fault> {
         let metrics = &self.outlet.status.metrics;
         for batch in batches {
             metrics.batches.inc(batch.trigger);
@@ -104,7 +114,7 @@ impl Writer {
             }
         }
         let begun = Instant::now();
-        let mut applied = self.lane.apply(&facts).await;
+        let mut applied = self.lane.apply_and_claim(&facts, wanted).await;
         if matches!(applied, Err(Fault::Conflict(_)) if is_on(Bug::ConflictIsDone))
             || matches!(applied, Err(Fault::Outage(_)) if is_on(Bug::NoAnswerIsDone))
         {

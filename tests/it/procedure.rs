@@ -6,7 +6,7 @@ use std::{
 };
 
 use rollcall::{
-    apply::{self, Applied, Lane},
+    apply::{self, Applied, Lane, Wanted},
     clock,
     database::{self, MIGRATOR},
     decode::{Event, Fact},
@@ -20,6 +20,10 @@ use crate::support::{
     community::{CHAT, NOON, create_org, enveloped, event, message, messages_of},
     eventually,
 };
+
+/// Partitions that sessions have claimed.
+const CLAIMS: &str = "pg_locks l join pg_database d on d.oid = l.database
+    where l.locktype = 'advisory' and l.classid = 1919904877 and d.datname = current_database()";
 
 fn said(org: Uuid, update_id: i64, user: i64) -> Event<'static> {
     event(&enveloped(org, &message(update_id, user, "hello")).1)
@@ -434,6 +438,33 @@ async fn writers_take_turns_after_they_met_another_replica() {
     place.assert_metrics_recompute().await;
 }
 
+/// They take turns as soon as they meet, and go round the partitions apart from each other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_that_work_side_by_side_claim_a_partition_each() {
+    const EVENTS: i64 = 12_800;
+    let place = Place::new().await;
+    let mut observer = place.connect().await;
+    let mut orgs = Vec::new();
+    for _ in 0..16 {
+        orgs.push(create_org(&mut observer).await);
+    }
+    let bodies = (1..=EVENTS).zip(orgs.iter().cycle());
+    place.publish(bodies.map(|(number, org)| enveloped(*org, &message(number, number % 7 + 1, "hello")))).await;
+    let small = [("ROLLCALL_BATCH__MAX_TRANSACTION_EVENTS", "20")];
+    let replicas = [(); 2].map(|()| Replica::start(&place, &small));
+    let claims = format!("(select from {CLAIMS} group by l.pid having count(distinct l.objid) = 1) own");
+    eventually("each has one", async || count(&mut place.connect().await, &claims).await >= 2).await;
+    eventually("all is written", async || {
+        count(&mut place.connect().await, "activity_events").await == EVENTS
+            && count(&mut place.connect().await, CLAIMS).await == 0
+    })
+    .await;
+    for replica in replicas {
+        replica.stop().await;
+    }
+    place.assert_metrics_recompute().await;
+}
+
 /// Rows that were locked before they were updated look locked ever after, unless one looks whether the transaction goes on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_gone_is_not_met() {
@@ -662,6 +693,43 @@ async fn an_upgrade_marks_organizations() {
     assert_eq!(marks, [(true, false), (false, false), (false, true)]);
 }
 
+/// Writers of several replicas keep to partitions of their own.
+#[tokio::test]
+async fn a_partition_is_claimed_by_one_until_its_next_call() {
+    let place = Place::new().await;
+    let mut observer = place.connect().await;
+    let org = create_org(&mut observer).await;
+    let mut numbers = 1..100;
+    let mut apply = async |lane: &mut Lane, partitions: &[i32], claims| {
+        let events = [(org, said(org, numbers.next().unwrap(), 1))];
+        let wanted = Wanted { partitions: partitions.to_vec(), claims };
+        let Applied { others, .. } = lane.apply_and_claim(&facts(&events), &wanted).await.unwrap();
+        (lane.claimed(), others)
+    };
+    let lane = || Lane::new(place.settings.database.clone());
+    let [mut one, mut other, mut third] = [lane(), lane(), lane()];
+    assert_eq!(apply(&mut one, &[0, 1], false).await, (None, false), "only looks");
+    assert_eq!(apply(&mut one, &[0, 1], true).await, (Some(0), false));
+    assert_eq!(apply(&mut other, &[1, 0], false).await, (None, true));
+    assert_eq!(apply(&mut other, &[0, 1], true).await, (Some(1), true));
+    assert_eq!(apply(&mut third, &[0, 1], true).await, (None, true), "nothing is free");
+    assert_eq!(apply(&mut one, &[1, 0], true).await, (Some(0), true), "its own is free to it");
+    assert_eq!(apply(&mut one, &[2], true).await, (Some(2), false));
+    assert_eq!(apply(&mut third, &[0, 1], true).await, (Some(0), false), "it was given back for another");
+    assert_eq!(apply(&mut other, &[], false).await, (None, false));
+    assert_eq!(apply(&mut one, &[1], true).await, (Some(1), false), "it was given back by a call");
+    one.give_back().await;
+    assert_eq!(apply(&mut other, &[1, 2], true).await, (Some(1), false), "it was given back between calls");
+
+    assert_eq!(apply(&mut third, &[3], true).await, (Some(3), false));
+    sqlx::raw_sql("alter table activity_events add check (source_id <> 100)").execute(&mut observer).await.unwrap();
+    let wanted = Wanted { partitions: vec![4], claims: true };
+    third.apply_and_claim(&facts(&[(org, said(org, 100, 1))]), &wanted).await.unwrap_err();
+    assert_eq!((third.claimed(), apply(&mut other, &[3, 4], true).await), (None, (Some(3), false)), "by a fault");
+    drop(other);
+    eventually("with its connection", async || count(&mut place.connect().await, CLAIMS).await == 0).await;
+}
+
 /// Replicas of the version before go on while they are replaced.
 #[tokio::test]
 async fn the_former_call_is_answered() {
@@ -669,10 +737,10 @@ async fn the_former_call_is_answered() {
     let mut observer = place.connect().await;
     let org = create_org(&mut observer).await;
     let call = include_str!("former_call.sql");
-    for _ in 0..2 {
-        let answer: (Option<Vec<Uuid>>, Option<Vec<Uuid>>, bool) =
+    for is_known in [false, true] {
+        let answer: (Option<Vec<Uuid>>, Option<Vec<Uuid>>, bool, bool) =
             sqlx::query_as(call).bind(org).fetch_one(&mut observer).await.unwrap();
-        assert_eq!(answer, (None, None, false));
+        assert_eq!(answer, (None, None, false, is_known));
     }
     let rows = "select count(*), count(distinct participant_id), count(distinct g.tg_chat_id)
         from activity_events a join participant_groups g using (org_id, participant_id, tg_chat_id)";
