@@ -18,7 +18,7 @@ pub struct Transaction<E> {
     pub batches: Vec<Batch<E>>,
     /// What is open until it is done.
     pub hold: Hold,
-    /// The partitions for the transaction after this one, the one that is most worth it first. None where little waits, or where a
+    /// The partitions for the transaction after this one, the one that is most worth it first. None where this one is small, or where a
     /// claim of another of the replica's writers could be taken for another replica's.
     pub wanted: Vec<usize>,
     /// Whether another replica was met lately: then the next partition had better be claimed.
@@ -166,7 +166,7 @@ impl<E> Batcher<E> {
         hold.claims = is_crowded || claimed.is_some();
         let looks = is_crowded || self.claiming == 0;
         self.claiming += usize::from(hold.claims);
-        let wanted = if looks && hold.events + self.waiting >= self.size.worthwhile {
+        let wanted = if looks && hold.events > FEW {
             choice::wanted(&self.partitions, &hold.partitions, hold.events, self.size.worthwhile / 2)
         } else {
             Vec::new()
@@ -337,41 +337,51 @@ mod tests {
         (events, partitions, wanted)
     }
 
+    fn push_many(batcher: &mut Batcher<usize>, partition: usize, count: usize) {
+        (0..count).for_each(|number| batcher.push(partition, Uuid::from_u128(number as u128), 0, 0));
+    }
+
+    /// After so many events a partition is claimed.
+    const MANY: usize = 500;
+    const HUGE_SIZE: Size = Size { max_transaction_events: MANY, worthwhile: 100, ..SIZE };
+
     #[test]
     fn a_claimed_partition_leaves_alone_while_others_are_met() {
-        let (now, mut batcher) = (Instant::now(), Batcher::new(3, LARGE_SIZE));
-        let push = |batcher: &mut Batcher<_>, partition, count| {
-            (0..count).for_each(|number| batcher.push(partition, Uuid::from_u128(number), 0, 0));
-        };
-        push(&mut batcher, 0, 4 * LARGE as u128);
-        push(&mut batcher, 1, FEW as u128);
-        assert_eq!(take_claimed(&mut batcher, now, 1), (LARGE, vec![0], vec![0, 1]), "nobody was met");
+        let (now, mut batcher) = (Instant::now(), Batcher::new(3, HUGE_SIZE));
+        push_many(&mut batcher, 0, 3 * MANY);
+        push_many(&mut batcher, 1, MANY);
+        assert_eq!(take_claimed(&mut batcher, now, 1), (MANY, vec![0], vec![0, 1]), "nobody was met");
         batcher.met(now);
-        assert_eq!(take_claimed(&mut batcher, now, 1), (FEW, vec![1], vec![0, 1]));
-        push(&mut batcher, 1, FEW as u128 - 1);
-        assert_eq!(take_claimed(&mut batcher, now, 1).1, [0], "a few are not worth it");
+        assert_eq!(take_claimed(&mut batcher, now, 1), (MANY, vec![1], vec![0, 1]));
+        push_many(&mut batcher, 1, FEW);
+        assert_eq!(take_claimed(&mut batcher, now, 1), (FEW, vec![1], vec![]), "less is not worth a claim");
+        push_many(&mut batcher, 1, FEW - 1);
+        assert_eq!(take_claimed(&mut batcher, now, 1).1, [0], "of a few nobody waits for long");
     }
 
     #[test]
     fn of_a_replica_that_claims_no_other_writer_looks() {
-        let (now, mut batcher) = (Instant::now(), Batcher::new(1, Size { worthwhile: 1, ..SIZE }));
-        let leaves = |batcher: &mut Batcher<_>, number, at| {
-            batcher.push(0, org(number), number, 1);
+        let (now, mut batcher) = (Instant::now(), Batcher::new(2, HUGE_SIZE));
+        let leaves = |batcher: &mut Batcher<_>, partition, at| {
+            push_many(batcher, partition, MANY);
             batcher.take(at, 1, None).unwrap()
         };
         batcher.met(now);
-        let claims = leaves(&mut batcher, 1, now);
-        assert_eq!((claims.wanted, claims.is_crowded), (vec![0], true));
-        let writes = leaves(&mut batcher, 2, now + CROWDED);
+        let claims = leaves(&mut batcher, 0, now);
+        assert_eq!((claims.wanted.clone(), claims.is_crowded), (vec![0], true));
+        batcher.release(claims.hold);
+        let claims = leaves(&mut batcher, 0, now);
+        (0..MANY).for_each(|number| batcher.push(1, Uuid::from_u128(1 << 64 | number as u128), 0, 0));
+        let writes = batcher.take(now + CROWDED, 1, None).unwrap();
         assert_eq!(
             (writes.wanted, writes.is_crowded),
             (vec![], false),
             "it would take that claim for another replica's"
         );
         batcher.release(claims.hold);
-        let looks = leaves(&mut batcher, 3, now + CROWDED);
-        assert_eq!((looks.wanted, looks.is_crowded), (vec![0], false));
         batcher.release(writes.hold);
+        let looks = leaves(&mut batcher, 0, now + CROWDED);
+        assert_eq!((looks.wanted, looks.is_crowded), (vec![0], false));
         batcher.release(looks.hold);
     }
 

@@ -441,7 +441,7 @@ async fn writers_take_turns_after_they_met_another_replica() {
 /// They take turns as soon as they meet, and go round the partitions apart from each other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replicas_that_work_side_by_side_claim_a_partition_each() {
-    const EVENTS: i64 = 12_800;
+    const EVENTS: i64 = 51_200;
     let place = Place::new().await;
     let mut observer = place.connect().await;
     let mut orgs = Vec::new();
@@ -450,7 +450,7 @@ async fn replicas_that_work_side_by_side_claim_a_partition_each() {
     }
     let bodies = (1..=EVENTS).zip(orgs.iter().cycle());
     place.publish(bodies.map(|(number, org)| enveloped(*org, &message(number, number % 7 + 1, "hello")))).await;
-    let small = [("ROLLCALL_BATCH__MAX_TRANSACTION_EVENTS", "20")];
+    let small = [("ROLLCALL_BATCH__MAX_TRANSACTION_EVENTS", "100")];
     let replicas = [(); 2].map(|()| Replica::start(&place, &small));
     let claims = format!("(select from {CLAIMS} group by l.pid having count(distinct l.objid) = 1) own");
     eventually("each has one", async || count(&mut place.connect().await, &claims).await >= 2).await;
