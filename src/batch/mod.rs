@@ -2,8 +2,9 @@
 //!
 //! Pure: the clock is a parameter. At low load a batch holds one event, at high load it is full, because more arrives while
 //! the writers are busy. While more than a few events are being written, or many arrive, the next transaction waits a moment until
-//! it is worth it; while other replicas' transactions are met, until the one before is over. The fullest partition leaves first, of
-//! those of which no transaction is open, and none is passed over for ever. What came first of one leaves first, so that it can be
+//! it is worth it; while other replicas' transactions are met, until the one before is over, and then the partition leaves that its
+//! writer has claimed, if any. Else the fullest partition leaves first, of those of which no transaction is open; none is passed over
+//! for ever. What came first of one leaves first, so that it can be
 //! acked as one; but an organization has no more than its batch in a transaction, so that a noisy one cannot hold up a quiet one,
 //! and it is in one transaction at a time: two would wait for each other's rows. What waits is bounded by the prefetch.
 
