@@ -68,6 +68,11 @@ impl Detector {
         self.letters.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
+    /// Whether this dead letter was confirmed.
+    pub fn is_confirmed(&self, body: &[u8]) -> bool {
+        self.letters.lock().unwrap_or_else(PoisonError::into_inner).contains_key(body)
+    }
+
     fn early(&self, count: usize) {
         self.early.fetch_add(count as u64, Ordering::Relaxed);
     }

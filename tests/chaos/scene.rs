@@ -7,17 +7,20 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use rollcall::{broker::Topology, servers::Servers};
+use rollcall::{
+    broker::{Publisher, Topology},
+    servers::Servers,
+};
 use sqlx::{Connection as _, PgConnection};
 use tokio::{process::Command, task::JoinHandle};
 
 use crate::{
     detector::Detector,
-    load::Load,
+    load::{Effect, Load},
     support::{
         Place, Replica,
         proxy::{Point, Proxy},
-        publish_through_outages, rollcall,
+        publish_all, publish_through_outages, rollcall,
     },
 };
 
@@ -147,6 +150,28 @@ impl Scene {
         self.kept_back = middle..end;
         self.publish_range(start..middle);
         start < middle
+    }
+
+    /// Publishes what is kept back up to the next dead letter that comes only once, and declares nothing; returns its
+    /// body.
+    pub fn publish_to_letter(&mut self) -> Vec<u8> {
+        let Range { start, end } = self.kept_back;
+        let bodies = &self.load.bodies;
+        let is_only = |body| bodies.iter().filter(|(_, other)| other == body).count() == 1;
+        let is_letter = |body| matches!(self.load.effects[body], Effect::Dead(_)) && is_only(body);
+        let index = (start..end).find(|index| is_letter(&bodies[*index].1)).expect("three in a hundred are bad");
+        let letter = bodies[index].1.clone();
+        self.kept_back = index + 1..end;
+        let (settings, load) = (Arc::clone(&self.place.settings), Arc::clone(&self.load));
+        self.publishers.push(tokio::spawn(async move {
+            let bodies = &load.bodies[start..=index];
+            let publisher = Publisher::open(&settings.broker).await.unwrap();
+            let exchange = Topology::new(&settings.broker).events_exchange();
+            publish_all(&publisher, &exchange, bodies.iter().cloned()).await;
+            publisher.close().await;
+            bodies.len() as u64
+        }));
+        letter
     }
 
     /// Publishes all that is still kept back.

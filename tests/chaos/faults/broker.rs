@@ -178,7 +178,9 @@ async fn unbind(scene: &mut Scene) -> Result<(), String> {
         let (queue, exchange) = (queue.as_str().into(), exchange.as_str().into());
         channel.queue_unbind(queue, exchange, "".into(), FieldTable::default()).await.unwrap();
         connection.close(200, "bye".into()).await.unwrap();
-        Ok(())
+        // Who publishes through outages binds the queue again, perhaps before a letter meets it unbound.
+        let letter = scene.publish_to_letter();
+        scene.until("a dead letter meets it", async || scene.detector.is_confirmed(&letter)).await
     };
     // The channel of the dead letters declares all when it opens, which is for the first of them.
     scene.until("a dead letter is confirmed", async || scene.detector.letters() > 0).await?;
