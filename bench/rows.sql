@@ -3,6 +3,9 @@
 --
 --     rollcall migrate && psql "$DATABASE_URL" -v orgs=10000 -v people=3 -f bench/rows.sql
 --
+-- With `-v copy=DIR`, an empty folder that the server may write to and the session too (pg_write_server_files, pg_read_server_files), rows that are
+-- new come by COPY from binary files that are there before.
+--
 -- The events are those of orgs-100, orgs-10000 and, with 3 people in each, orgs-10000-few as far as rows go. Prints µs for an event, by
 -- time and not CPU time.
 
@@ -65,48 +68,54 @@ create index on known_day (transaction, org_id, tg_chat_id, date);
 create index on known_chat (transaction, org_id, tg_chat_id);
 vacuum analyze;
 
+-- Where the new rows of a transaction come from.
+create unlogged table source (position int, what text, target text, columns text, rows text);
+insert into source values
+    (1, 'people who come', 'participants',
+        'org_id, id, tg_user_id, username, tg_first_name, tg_last_name, full_name, tg_full_name, profile_at, profile_update_id, first_seen_at,
+         last_activity_at, source',
+        $$select org_id, id, tg_user_id, 'user_' || tg_user_id, 'Anna', 'Ivanov', 'Anna Ivanov', 'Anna Ivanov', at, 1::bigint, at, at, 'telegram_group'
+          from person where transaction = %s order by org_id, tg_user_id$$),
+    (2, 'places that are new', 'participant_groups', 'org_id, participant_id, tg_chat_id, first_seen_at, last_message_at',
+        'select org_id, id, tg_chat_id, at, at from place where transaction = %s order by org_id, id, tg_chat_id'),
+    (3, 'activity', 'activity_events',
+        'org_id, tg_chat_id, event_type, source_id, tg_user_id, participant_id, occurred_at, has_media, message_text, chars_count, content_at,
+         content_update_id',
+        $$select org_id, tg_chat_id, 'message'::text, source_id::bigint, tg_user_id, id, at, false, text, 40, at, 0::bigint
+          from deed where transaction = %s order by org_id, tg_user_id, tg_chat_id, source_id$$),
+    (4, 'days that are new', 'group_metrics', 'org_id, tg_chat_id, date, message_count, dau',
+        'select org_id, tg_chat_id, date, 1, 1 from day where transaction = %s order by org_id, tg_chat_id, date');
+
 create unlogged table cost (what text, rows bigint, at timestamptz, until timestamptz);
-create procedure run() language plpgsql as $$
+-- With a folder, in which files are for COPY.
+create procedure run(folder text) language plpgsql as $$
 declare
     number bigint;
     written bigint;
     begun timestamptz;
+    new source;
 begin
     for number in select distinct transaction from event order by 1 loop
-        begun := clock_timestamp();
-        insert into participants (org_id, id, tg_user_id, username, tg_first_name, tg_last_name, full_name, tg_full_name, profile_at,
-                                  profile_update_id, first_seen_at, last_activity_at, source)
-            select org_id, id, tg_user_id, 'user_' || tg_user_id, 'Anna', 'Ivanov', 'Anna Ivanov', 'Anna Ivanov', at, 1, at, at, 'telegram_group'
-            from person where transaction = number order by org_id, tg_user_id;
-        get diagnostics written = row_count;
-        insert into cost values ('people who come', written, begun, clock_timestamp());
+        for new in select * from source order by position loop
+            begun := clock_timestamp();
+            if folder is null then
+                execute format('insert into %I (%s) ', new.target, new.columns) || format(new.rows, number);
+            else
+                execute format('copy %I (%s) from %L (format binary)', new.target, new.columns, format('%s/%s-%s', folder, new.target, number));
+            end if;
+            get diagnostics written = row_count;
+            insert into cost values (new.what, written, begun, clock_timestamp());
+        end loop;
         begun := clock_timestamp();
         update participants p set last_activity_at = greatest(p.last_activity_at, k.at)
             from known_person k where k.transaction = number and p.org_id = k.org_id and p.id = k.id;
         get diagnostics written = row_count;
         insert into cost values ('people who are known', written, begun, clock_timestamp());
         begun := clock_timestamp();
-        insert into participant_groups (org_id, participant_id, tg_chat_id, first_seen_at, last_message_at)
-            select org_id, id, tg_chat_id, at, at from place where transaction = number order by org_id, id, tg_chat_id;
-        get diagnostics written = row_count;
-        insert into cost values ('places that are new', written, begun, clock_timestamp());
-        begun := clock_timestamp();
         update participant_groups g set last_message_at = greatest(g.last_message_at, k.at)
             from known_place k where k.transaction = number and g.org_id = k.org_id and g.participant_id = k.id and g.tg_chat_id = k.tg_chat_id;
         get diagnostics written = row_count;
         insert into cost values ('places that are known', written, begun, clock_timestamp());
-        begun := clock_timestamp();
-        insert into activity_events (org_id, tg_chat_id, event_type, source_id, tg_user_id, participant_id, occurred_at, message_text,
-                                     chars_count, content_at, content_update_id)
-            select org_id, tg_chat_id, 'message', source_id, tg_user_id, id, at, text, 40, at, 0
-            from deed where transaction = number order by org_id, tg_user_id, tg_chat_id, source_id;
-        get diagnostics written = row_count;
-        insert into cost values ('activity', written, begun, clock_timestamp());
-        begun := clock_timestamp();
-        insert into group_metrics (org_id, tg_chat_id, date, message_count, dau)
-            select org_id, tg_chat_id, date, 1, 1 from day where transaction = number order by org_id, tg_chat_id, date;
-        get diagnostics written = row_count;
-        insert into cost values ('days that are new', written, begun, clock_timestamp());
         begun := clock_timestamp();
         update group_metrics m set message_count = m.message_count + k.messages
             from known_day k where k.transaction = number and m.org_id = k.org_id and m.tg_chat_id = k.tg_chat_id and m.date = k.date;
@@ -123,10 +132,19 @@ begin
     end loop;
 end
 $$;
+\if :{?copy}
+\o /dev/null
+select format('copy (%s) to %L (format binary)', format(s.rows, e.transaction), format('%s/%s-%s', :'copy', s.target, e.transaction))
+from source s, (select distinct transaction from event) e
+\gexec
+\o
+\else
+\set copy ''
+\endif
 set enable_hashjoin = off;
 set enable_mergejoin = off;
 checkpoint;
-call run();
+call run(nullif(:'copy', ''));
 select coalesce(what, 'all') as what, round(sum(rows) filter (where what <> 'commits') / :events, 2) as "rows for an event",
        round((extract(epoch from sum(until - at)) * 1e6 / :events)::numeric, 1) as "µs for an event"
 from cost group by rollup (what) order by 3;

@@ -30,6 +30,7 @@ impl Load {
             orgs: scenario.orgs,
             chats: scenario.chats,
             users: scenario.people,
+            uneven: scenario.uneven,
             redelivered: scenario.redelivered,
             bad: 0.0,
             bare: 0.0,
@@ -88,13 +89,15 @@ impl Load {
 #[derive(Default)]
 pub struct Loads(Vec<(Kind, Arc<Load>)>);
 
-/// What tells the loads of a seed apart: organizations, chats and people of each, share of redelivered ones, seconds, events.
-type Kind = (usize, usize, u64, f64, i64, u64);
+/// What tells the loads of a seed apart: organizations, chats and people of each, shares of uneven and redelivered ones, seconds,
+/// events.
+type Kind = (usize, usize, u64, f64, f64, i64, u64);
 
 impl Loads {
     fn of(&mut self, scenario: &Scenario, options: &Options) -> anyhow::Result<Arc<Load>> {
         let events = scenario.events(options);
-        let kind = (scenario.orgs, scenario.chats, scenario.people, scenario.redelivered, scenario.span, events);
+        let Scenario { orgs, chats, people, uneven, redelivered, span, .. } = *scenario;
+        let kind = (orgs, chats, people, uneven, redelivered, span, events);
         if let Some((_, load)) = self.0.iter().find(|(known, _)| *known == kind) {
             return Ok(Arc::clone(load));
         }

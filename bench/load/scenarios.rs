@@ -16,6 +16,8 @@ pub struct Scenario {
     pub chats: usize,
     /// People of each.
     pub people: u64,
+    /// Share of events that most often are of the largest organizations.
+    pub uneven: f64,
     /// Share of events that come a second time.
     pub redelivered: f64,
     /// Seconds from the first event to the last, as Telegram dates them.
@@ -59,6 +61,7 @@ pub enum Measure {
 }
 
 const BASE_NAME: &str = "orgs-100";
+const UNEVEN_NAME: &str = "orgs-100-uneven";
 const WIDE_NAME: &str = "orgs-100-wide";
 const DAYS_NAME: &str = "orgs-100-days";
 
@@ -74,6 +77,7 @@ const BASE: Scenario = Scenario {
     orgs: 100,
     chats: 3,
     people: 250,
+    uneven: 0.0,
     redelivered: 0.05,
     span: HOUR,
     settings: &[],
@@ -109,6 +113,20 @@ pub const ALL: &[Scenario] = &[
         about: "10,000 organizations of 3 people each, so that there are about as many people as in orgs-100",
         orgs: 10_000,
         people: 3,
+        ..BASE
+    },
+    Scenario {
+        name: UNEVEN_NAME,
+        about: "100 organizations of uneven size: the largest has 40 % of the events, the next ten have 27 %",
+        uneven: 0.7,
+        ..BASE
+    },
+    Scenario {
+        name: "orgs-10000-uneven",
+        about: "10,000 organizations as uneven: 30 % of the events are of any",
+        orgs: 10_000,
+        uneven: 0.7,
+        compared_with: &[UNEVEN_NAME, BASE_NAME],
         ..BASE
     },
     Scenario {

@@ -21,6 +21,8 @@ pub struct Options {
     pub chats: usize,
     /// People of each.
     pub users: u64,
+    /// Share of events that most often are of the largest organizations; the others are of any, one as often as another.
+    pub uneven: f64,
     /// Share of events that are delivered once more, later.
     pub redelivered: f64,
     /// Share of events that belong into the dead letters.
@@ -40,7 +42,19 @@ impl Options {
     #[must_use]
     pub const fn new(events: u64, until: Seconds, seed: u64) -> Self {
         let span = 3 * 86_400;
-        Self { events, orgs: 12, chats: 3, users: 250, redelivered: 0.1, bad: 0.005, bare: 0.05, until, span, seed }
+        Self {
+            events,
+            orgs: 12,
+            chats: 3,
+            users: 250,
+            uneven: 0.0,
+            redelivered: 0.1,
+            bad: 0.005,
+            bare: 0.05,
+            until,
+            span,
+            seed,
+        }
     }
 }
 
@@ -69,6 +83,9 @@ pub struct Told {
 }
 
 const TIMEZONES: [&str; 5] = ["UTC", "Europe/Moscow", "America/New_York", "Asia/Kolkata", "Pacific/Auckland"];
+
+/// The first of many organizations has 0.56 of what is uneven, the first ten 0.94.
+const SHAPE: f64 = 1.2;
 
 /// The organizations of a scenario.
 #[must_use]
@@ -103,7 +120,7 @@ pub fn write(options: &Options, mut out: impl Write) -> io::Result<Told> {
         } else {
             let progress = i64::try_from(told.events * span / options.events.max(1)).unwrap_or(0);
             let date = options.until - options.span + progress;
-            let at = random.usize(..communities.len());
+            let at = choose(&mut random, communities.len(), options.uneven);
             let update_id = told.events + 1;
             let community = &mut communities[at];
             let org = community.org().id;
@@ -127,6 +144,18 @@ pub fn write(options: &Options, mut out: impl Write) -> io::Result<Told> {
     }
     out.flush()?;
     Ok(told)
+}
+
+/// One of so many.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 on; what is too large is the last")]
+fn choose(random: &mut fastrand::Rng, count: usize, uneven: f64) -> usize {
+    if uneven > 0.0 && random.f64() < uneven {
+        // Pareto's distribution, which sizes of communities follow.
+        let size = (1.0 - random.f64()).powf(-1.0 / SHAPE);
+        (size as usize - 1).min(count - 1)
+    } else {
+        random.usize(..count)
+    }
 }
 
 fn write_line(out: &mut impl Write, body: &[u8]) -> io::Result<()> {
@@ -169,6 +198,18 @@ mod tests {
         assert_eq!(written(1), written(1));
         assert_ne!(written(1).0, written(2).0);
         assert_eq!(written(1).1.events, 500);
+    }
+
+    #[test]
+    fn uneven_events_are_of_large_organizations() {
+        let mut random = fastrand::Rng::with_seed(1);
+        let mut counts = [0_u32; 1000];
+        for _ in 0..10_000 {
+            counts[choose(&mut random, counts.len(), 0.7)] += 1;
+        }
+        assert!((3600..4400).contains(&counts[0]), "{}", counts[0]);
+        assert!((6200..7000).contains(&counts[..10].iter().sum::<u32>()), "{:?}", &counts[..10]);
+        assert!(counts.iter().filter(|count| **count > 0).count() > 900);
     }
 
     #[test]
