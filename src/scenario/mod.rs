@@ -150,7 +150,7 @@ pub fn write(options: &Options, mut out: impl Write) -> io::Result<Told> {
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 on; what is too large is the last")]
 fn choose(random: &mut fastrand::Rng, count: usize, uneven: f64) -> usize {
     if uneven > 0.0 && random.f64() < uneven {
-        // Pareto's distribution, which sizes of communities follow.
+        // Pareto's distribution: few are large, and many are small.
         let size = (1.0 - random.f64()).powf(-1.0 / SHAPE);
         (size as usize - 1).min(count - 1)
     } else {
