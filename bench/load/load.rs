@@ -1,13 +1,13 @@
 //! The events of a run, and the place that they happen in.
 
-use std::{fs, io, sync::Arc, time::Instant};
+use std::{fs, io, path::Path, sync::Arc, time::Instant};
 
 use anyhow::Context as _;
 use rollcall::{
     scenario::{self, Org},
     settings::{Settings, Sources},
 };
-use sqlx::PgConnection;
+use sqlx::{AssertSqlSafe, PgConnection};
 use tempfile::NamedTempFile;
 
 use crate::{options::Options, scenarios::Scenario, support::Place};
@@ -15,12 +15,19 @@ use crate::{options::Options, scenarios::Scenario, support::Place};
 /// 2026-09-21, before any clock that runs this.
 const UNTIL: i64 = 1_790_000_000;
 
-/// The events of a seed, in publishing order.
+/// Events in publishing order.
 pub struct Load {
-    pub orgs: Vec<Org>,
+    setup: Setup,
     pub bodies: Vec<Vec<u8>>,
     /// Each one's organization, which is its routing key.
     keys: Vec<String>,
+}
+
+/// What exists before the events.
+#[derive(Clone)]
+enum Setup {
+    Organizations(Vec<Org>),
+    Statements(String),
 }
 
 impl Load {
@@ -43,13 +50,28 @@ impl Load {
             written.split(|byte| *byte == b'\n').filter(|body| !body.is_empty()).map(<[u8]>::to_vec).collect();
         let key = |body: &Vec<u8>| rollcall::decode::org_of(body, usize::MAX).map(|org| org.to_string());
         let keys = bodies.iter().map(key).collect::<Option<_>>().context("an event without an organization")?;
-        Ok(Self { orgs: scenario::orgs(&options), bodies, keys })
+        Ok(Self { setup: Setup::Organizations(scenario::orgs(&options)), bodies, keys })
+    }
+
+    /// Any events, bad ones and bare updates too.
+    fn read(folder: &Path) -> anyhow::Result<Self> {
+        let read = |name: &str| {
+            let file = folder.join(name);
+            fs::read(&file).with_context(|| format!("reading {}", file.display()))
+        };
+        let statements = String::from_utf8(read("setup.sql")?).context("setup.sql is not UTF-8")?;
+        let events = read("events.ndjson")?;
+        let bodies: Vec<_> =
+            events.strip_suffix(b"\n").unwrap_or(&events).split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
+        let key = |body: &Vec<u8>| rollcall::decode::org_of(body, usize::MAX).map(|org| org.to_string());
+        let keys = bodies.iter().map(|body| key(body).unwrap_or_default()).collect();
+        Ok(Self { setup: Setup::Statements(statements), bodies, keys })
     }
 
     /// Some of the events, in the same order.
     pub fn first(&self, events: usize) -> Self {
         let events = events.min(self.bodies.len());
-        Self { orgs: self.orgs.clone(), bodies: self.bodies[..events].to_vec(), keys: self.keys[..events].to_vec() }
+        Self { setup: self.setup.clone(), bodies: self.bodies[..events].to_vec(), keys: self.keys[..events].to_vec() }
     }
 
     pub fn events(&self) -> u64 {
@@ -68,21 +90,31 @@ impl Load {
         Ok(file)
     }
 
-    /// With their chats, which people make active before a bot tells anything of them.
-    async fn create_organizations(&self, connection: &mut PgConnection) -> sqlx::Result<()> {
-        let ids: Vec<_> = self.orgs.iter().map(|org| org.id).collect();
-        let names: Vec<_> = self.orgs.iter().map(|org| org.name.clone()).collect();
-        let timezones: Vec<_> = self.orgs.iter().map(|org| org.timezone).collect();
-        let create =
-            "insert into organizations (id, name, timezone) select * from unnest($1::uuid[], $2::text[], $3::text[])";
-        sqlx::query(create).bind(ids).bind(names).bind(timezones).execute(&mut *connection).await?;
-        let chats = self.orgs.iter().flat_map(|org| org.chats.iter().map(|chat| (org.id, *chat)));
-        let (ids, chats): (Vec<_>, Vec<_>) = chats.unzip();
-        let create = "insert into org_telegram_groups (org_id, tg_chat_id, status)
-            select org_id, tg_chat_id, 'active' from unnest($1::uuid[], $2::bigint[]) as n (org_id, tg_chat_id)";
-        sqlx::query(create).bind(ids).bind(chats).execute(connection).await?;
-        Ok(())
+    /// Writes what exists before the events.
+    async fn set_up(&self, connection: &mut PgConnection) -> sqlx::Result<()> {
+        match &self.setup {
+            Setup::Organizations(orgs) => create_organizations(orgs, connection).await,
+            Setup::Statements(statements) => {
+                sqlx::raw_sql(AssertSqlSafe(statements.as_str())).execute(connection).await.map(drop)
+            }
+        }
     }
+}
+
+/// With their chats, which people make active before a bot tells anything of them.
+async fn create_organizations(orgs: &[Org], connection: &mut PgConnection) -> sqlx::Result<()> {
+    let ids: Vec<_> = orgs.iter().map(|org| org.id).collect();
+    let names: Vec<_> = orgs.iter().map(|org| org.name.clone()).collect();
+    let timezones: Vec<_> = orgs.iter().map(|org| org.timezone).collect();
+    let create =
+        "insert into organizations (id, name, timezone) select * from unnest($1::uuid[], $2::text[], $3::text[])";
+    sqlx::query(create).bind(ids).bind(names).bind(timezones).execute(&mut *connection).await?;
+    let chats = orgs.iter().flat_map(|org| org.chats.iter().map(|chat| (org.id, *chat)));
+    let (ids, chats): (Vec<_>, Vec<_>) = chats.unzip();
+    let create = "insert into org_telegram_groups (org_id, tg_chat_id, status)
+        select org_id, tg_chat_id, 'active' from unnest($1::uuid[], $2::bigint[]) as n (org_id, tg_chat_id)";
+    sqlx::query(create).bind(ids).bind(chats).execute(connection).await?;
+    Ok(())
 }
 
 /// The loads so far: many scenarios have the same.
@@ -95,6 +127,9 @@ type Kind = (usize, usize, u64, f64, f64, i64, u64);
 
 impl Loads {
     fn of(&mut self, scenario: &Scenario, options: &Options) -> anyhow::Result<Arc<Load>> {
+        if let Some(folder) = scenario.folder {
+            return Ok(Arc::new(Load::read(folder)?));
+        }
         let events = scenario.events(options);
         let Scenario { orgs, chats, people, uneven, redelivered, span, .. } = *scenario;
         let kind = (orgs, chats, people, uneven, redelivered, span, events);
@@ -123,7 +158,7 @@ impl Ground {
             return Ok(Self::Kept { place: Arc::new(with_settings(template, scenario, options)?), seed: options.seed });
         }
         let load = loads.of(scenario, options)?;
-        load.create_organizations(&mut template.connect().await).await?;
+        load.set_up(&mut template.connect().await).await?;
         Ok(Self::Copied { template: Box::new(template), load })
     }
 
@@ -137,7 +172,7 @@ impl Ground {
             Self::Kept { place, seed } => {
                 *seed += 1000;
                 let load = Load::generate(scenario, options.events, *seed)?;
-                load.create_organizations(&mut place.connect().await).await?;
+                load.set_up(&mut place.connect().await).await?;
                 Ok((Arc::clone(place), Arc::new(load)))
             }
         }

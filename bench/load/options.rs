@@ -1,6 +1,6 @@
 //! What the command line says.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
 
@@ -14,6 +14,10 @@ pub struct Options {
     /// Only this scenario (may be repeated); without any, a quick set
     #[arg(long = "scenario", value_name = "NAME")]
     scenarios: Vec<String>,
+    /// Instead of a scenario the events of DIR/events.ndjson, one a line, after DIR/setup.sql (may be repeated: all others are
+    /// compared with the first)
+    #[arg(long = "folder", value_name = "DIR", requires = "no_limits", conflicts_with_all = ["scenarios", "all", "sql"])]
+    folders: Vec<PathBuf>,
     /// Every scenario
     #[arg(long)]
     all: bool,
@@ -86,8 +90,11 @@ pub enum Limit {
 }
 
 impl Options {
-    /// The scenarios that were asked for, or the name of one that there is not.
-    pub fn chosen(&self) -> Result<Vec<&'static Scenario>, String> {
+    /// The scenarios that were asked for, or what is wrong with one.
+    pub fn chosen(&self) -> Result<Vec<Scenario>, String> {
+        if !self.folders.is_empty() {
+            return self.of_folders();
+        }
         let known = |name: &String| scenarios::ALL.iter().any(|scenario| scenario.name == name);
         if let Some(unknown) = self.scenarios.iter().find(|name| !known(name)) {
             return Err(format!("there is no scenario {unknown}: see --list"));
@@ -97,7 +104,21 @@ impl Options {
                 || self.scenarios.iter().any(|name| name == scenario.name)
                 || self.scenarios.is_empty() && scenario.is_quick
         };
-        Ok(scenarios::ALL.iter().filter(wants).collect())
+        Ok(scenarios::ALL.iter().filter(wants).copied().collect())
+    }
+
+    fn of_folders(&self) -> Result<Vec<Scenario>, String> {
+        let mut chosen: Vec<Scenario> = Vec::new();
+        for folder in &self.folders {
+            // as long as the program, as the names of the other scenarios
+            let folder: &'static Path = Box::leak(folder.clone().into_boxed_path());
+            let compared_with: Vec<_> = chosen.first().iter().map(|first| first.name).collect();
+            let scenario = Scenario::of_folder(folder, compared_with.leak())
+                .filter(|scenario| chosen.iter().all(|other| other.name != scenario.name))
+                .ok_or_else(|| format!("{}: a folder needs a name of its own", folder.display()))?;
+            chosen.push(scenario);
+        }
+        Ok(chosen)
     }
 }
 

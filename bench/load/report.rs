@@ -31,7 +31,7 @@ pub struct Report {
 
 impl Report {
     /// Fills in what follows from the runs.
-    pub fn conclude(&mut self, scenarios: &[&Scenario], programs: &[String]) {
+    pub fn conclude(&mut self, scenarios: &[Scenario], programs: &[String]) {
         for measured in &mut self.scenarios {
             measured.conclude(programs, self.cores);
         }

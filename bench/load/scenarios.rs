@@ -1,15 +1,17 @@
 //! What is measured.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use crate::options::Options;
 
 /// A load, the settings of the worker, and what is looked at.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Scenario {
     pub name: &'static str,
     pub about: &'static str,
     pub measure: Measure,
+    /// Where the events are, when they are not generated; what is said of organizations to `span` is of no concern then.
+    pub folder: Option<&'static Path>,
     /// Organizations.
     pub orgs: usize,
     /// Chats of each.
@@ -39,6 +41,18 @@ pub struct Scenario {
 const STEADY_SECONDS: u64 = 20;
 
 impl Scenario {
+    /// Events of the folder, compared with those of others.
+    pub fn of_folder(folder: &'static Path, compared_with: &'static [&'static str]) -> Option<Self> {
+        let name = folder.file_name()?.to_str()?;
+        Some(Self {
+            name,
+            about: "events of a folder, one replica, default settings",
+            folder: Some(folder),
+            compared_with,
+            ..BASE
+        })
+    }
+
     /// How many events a run has.
     pub fn events(&self, options: &Options) -> u64 {
         match self.measure {
@@ -74,6 +88,7 @@ const BASE: Scenario = Scenario {
     name: BASE_NAME,
     about: "100 organizations of 3 chats and 250 people each, 5 % redelivered, one replica, default settings",
     measure: Measure::Drain,
+    folder: None,
     orgs: 100,
     chats: 3,
     people: 250,

@@ -91,9 +91,13 @@ impl<E> Batcher<E> {
 
     /// Whether a writer had better wait for more, until [`Self::next_due`] at the latest.
     pub fn gathers(&mut self, now: Instant) -> bool {
+        self.pace.gathers(self.could_leave(), self.size.worthwhile, now)
+    }
+
+    fn could_leave(&self) -> Waiting {
         let unwritten = self.partitions.iter().filter(|partition| partition.open == 0).map(Partition::waiting);
-        let waiting = Waiting { events: self.waiting, most: unwritten.max().unwrap_or(self.waiting) };
-        self.pace.gathers(waiting, self.size.worthwhile, now)
+        let most = unwritten.max().filter(|most| *most > 0);
+        Waiting { events: self.waiting, most: most.unwrap_or(self.waiting), is_written: most.is_none() }
     }
 
     /// Whether that is for many more: where few wait, each event counts.
@@ -175,10 +179,16 @@ impl<E> Batcher<E> {
     }
 
     fn waits_for_others(&mut self, now: Instant) -> bool {
+        let waiting = self.could_leave();
         let Self { partitions, held, pace, .. } = self;
         let worthwhile = self.size.worthwhile;
         let orgs = partitions.iter().flat_map(Partition::organizations);
-        pace.waits_for_others(|| orgs.filter(|org| !held.contains(org)).take(worthwhile).count(), worthwhile, now)
+        pace.waits_for_others(
+            waiting,
+            || orgs.filter(|org| !held.contains(org)).take(worthwhile).count(),
+            worthwhile,
+            now,
+        )
     }
 
     /// How many organizations wait, if it is no more than `most`; at least one.
@@ -222,7 +232,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::batch::pace::{CROWDED, LONGEST_GATHERING, LONGEST_OF_FEW, LONGEST_WAIT, WINDOW};
+    use crate::batch::pace::{CROWDED, LONGER_IF_WRITTEN, LONGEST_GATHERING, LONGEST_OF_FEW, LONGEST_WAIT, WINDOW};
 
     const SIZE: Size = Size { max_events: 3, max_bytes: 100, max_transaction_events: 5, worthwhile: 2 };
 
@@ -427,7 +437,8 @@ mod tests {
 
     #[test]
     fn little_waits_while_others_are_written_but_not_long() {
-        let (now, later) = (Instant::now(), Instant::now() + LONGEST_GATHERING);
+        let now = Instant::now();
+        let later = now + LONGEST_GATHERING + LONGER_IF_WRITTEN;
         let mut batcher = Batcher::new(1, LARGE_SIZE);
         let push = |batcher: &mut Batcher<_>, org_number, count| {
             (0..count).for_each(|event| batcher.push(0, org(org_number), event, 1));
@@ -440,7 +451,7 @@ mod tests {
         assert_eq!([sizes(few.as_ref()), sizes(beside_few.as_ref())], [Some(FEW), Some(10)]);
         assert_eq!((batcher.take(now, 1, None), batcher.next_due(now)), (None, None), "nothing waits");
         push(&mut batcher, 3, 9);
-        assert_eq!((batcher.take(now, 1, None), batcher.next_due(now)), (None, Some(now + LONGEST_GATHERING)));
+        assert_eq!((batcher.take(now, 1, None), batcher.next_due(now)), (None, Some(later)));
         push(&mut batcher, 4, 1);
         let enough = batcher.take(now, 1, None);
         assert_eq!(enough.as_ref().map(|taken| taken.batches.len()), Some(2));
@@ -466,10 +477,18 @@ mod tests {
         };
         push(&mut batcher, 0, 1, LARGE);
         let open = batcher.take(now, 1, None).unwrap();
-        push(&mut batcher, 0, 2, 20);
+        push(&mut batcher, 0, 2, 9);
+        assert_eq!(batcher.take(now, 1, None), None);
+        assert_eq!(
+            batcher.next_due(now),
+            Some(now + LONGEST_GATHERING + LONGER_IF_WRITTEN),
+            "all is of what is written"
+        );
+        push(&mut batcher, 0, 2, 11);
         push(&mut batcher, 1, 3, 9);
         push(&mut batcher, 2, 4, 9);
         assert_eq!(batcher.take(now, 1, None), None, "no partition is worth it that is not being written");
+        assert_eq!(batcher.next_due(now), Some(now + LONGEST_GATHERING));
         push(&mut batcher, 2, 4, 1);
         assert_eq!(batcher.take(now, 1, None).unwrap().batches[0].partition, 2);
         batcher.release(open.hold);
@@ -482,7 +501,8 @@ mod tests {
         (0..LARGE + 20).for_each(|event| batcher.push(0, org(1), event, 1));
         let open = batcher.take(now, 1, None).unwrap();
         batcher.push(0, org(2), 0, 1);
-        assert_eq!((batcher.take(now, 1, None), batcher.next_due(now)), (None, Some(now + LONGEST_GATHERING)));
+        let due = now + LONGEST_GATHERING + LONGER_IF_WRITTEN;
+        assert_eq!((batcher.take(now, 1, None), batcher.next_due(now)), (None, Some(due)));
         batcher.release(open.hold);
         assert_eq!(batcher.take(now, 1, None).map(|taken| taken.batches.len()), Some(2));
     }

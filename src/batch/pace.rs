@@ -9,7 +9,10 @@ pub(super) const FEW: usize = 64;
 pub(super) const LONGEST_OF_FEW: Duration = Duration::from_millis(5);
 /// So long more is waited for while others are written, should it take longer.
 pub(super) const LONGEST_GATHERING: Duration = Duration::from_millis(20);
-/// The same while many arrive and nobody writes.
+/// So much longer where all that waits is of partitions that are being written: it is mostly of the organizations that those
+/// transactions hold, and the rest costs less together with these.
+pub(super) const LONGER_IF_WRITTEN: Duration = Duration::from_millis(30);
+/// So long more is waited for while many arrive and nobody writes.
 const LONGEST_OF_MANY: Duration = Duration::from_millis(40);
 /// Arrivals are counted for so long, at least, before it is said whether they were many.
 pub(super) const WINDOW: Duration = Duration::from_millis(10);
@@ -23,8 +26,10 @@ pub(super) const LONGEST_WAIT: Duration = Duration::from_millis(500);
 pub(super) struct Waiting {
     /// Events in all.
     pub(super) events: usize,
-    /// Of the partition that has the most, of those that no transaction is open of; all where one is of each.
+    /// Of the partition that has the most, of those that no transaction is open of; all where these have none.
     pub(super) most: usize,
+    /// Whether these have none.
+    pub(super) is_written: bool,
 }
 
 /// A row that two events change is written once if they are in one transaction, and the more are, the more often it is so.
@@ -33,8 +38,10 @@ pub(super) struct Waiting {
 pub(super) struct Pace {
     /// Events of open transactions.
     open: usize,
-    /// When what has gathered leaves in any case.
+    /// When what has gathered leaves in any case, but for what is added to it.
     until: Option<Instant>,
+    /// Added while all that waits is of partitions that are being written.
+    longer: Duration,
     /// When a transaction last met another replica's.
     met_at: Option<Instant>,
     arrivals: Arrivals,
@@ -107,14 +114,27 @@ impl Pace {
                 (self.open > 0 && waiting.events < worthwhile.min(FEW), LONGEST_OF_FEW)
             }
         };
-        waits && waiting.events > 0 && !self.is_closed && *self.until.get_or_insert(now + longest) > now
+        waits && waiting.events > 0 && !self.is_closed && self.lasts(longest, waiting, now)
     }
 
     /// Of what waits, nobody holds so many events: whether a transaction that is over had better give back more first.
-    pub(super) fn waits_for_others(&mut self, free: impl FnOnce() -> usize, worthwhile: usize, now: Instant) -> bool {
+    pub(super) fn waits_for_others(
+        &mut self,
+        waiting: Waiting,
+        free: impl FnOnce() -> usize,
+        worthwhile: usize,
+        now: Instant,
+    ) -> bool {
         let may_wait = self.open > FEW && !self.is_closed;
-        self.is_held = may_wait && free() < worthwhile && *self.until.get_or_insert(now + LONGEST_GATHERING) > now;
+        self.is_held = may_wait && free() < worthwhile && self.lasts(LONGEST_GATHERING, waiting, now);
         self.is_held
+    }
+
+    /// Whether it may gather on.
+    fn lasts(&mut self, longest: Duration, waiting: Waiting, now: Instant) -> bool {
+        let is_longer = waiting.is_written && self.open > FEW;
+        self.longer = if is_longer { LONGER_IF_WRITTEN } else { Duration::ZERO };
+        *self.until.get_or_insert(now + longest) + self.longer > now
     }
 
     /// A transaction of so many events left, of so many organizations.
@@ -132,7 +152,7 @@ impl Pace {
 
     /// When what gathers leaves in any case.
     pub(super) fn due(&self, now: Instant) -> Option<Instant> {
-        self.until.filter(|time| *time > now)
+        self.until.map(|time| time + self.longer).filter(|time| *time > now)
     }
 }
 
